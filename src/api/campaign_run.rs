@@ -1,0 +1,176 @@
+//! `CampaignRun`: one execution of a campaign, made by the controller or by `kubectl create`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{NEVER_OBSERVED, name::Label};
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "CampaignRun",
+    namespaced,
+    status = "CampaignRunStatus",
+    shortname = "run",
+    category = "campanile",
+    derive = "PartialEq",
+    doc = "One execution of a campaign. It pins the revision of everything it uses, so an edit never changes a run in flight.",
+    printcolumn(name = "Campaign", type_ = "string", json_path = ".spec.campaign"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Entered", type_ = "integer", json_path = ".status.totals.entered"),
+    printcolumn(name = "Sent", type_ = "integer", json_path = ".status.totals.sent"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.totals.failed"),
+    printcolumn(name = "Excluded", type_ = "integer", json_path = ".status.totals.excluded"),
+    printcolumn(name = "Waiting", type_ = "integer", json_path = ".status.totals.waiting"),
+    printcolumn(name = "In Doubt", type_ = "integer", json_path = ".status.totals.inDoubt", priority = 1),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.campaign == oldSelf.campaign && self.mode == oldSelf.mode && has(self.scheduledTime) == has(oldSelf.scheduledTime) && (!has(self.scheduledTime) || self.scheduledTime == oldSelf.scheduledTime)", "a run is immutable but for cancel"),
+    validation = ("self.cancel || !oldSelf.cancel", "a run that was cancelled stays cancelled")
+)]
+pub struct CampaignRunSpec {
+    pub campaign: Label,
+    pub mode: Mode,
+    /// The nominal start, which rules and templates see as `now`; the run's creation where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_time: Option<Time>,
+    /// From false to true: what waits is cancelled.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// Sends, as far as the process' delivery gate allows.
+    Live,
+    /// Evaluates and counts every step, sends nothing and reserves nothing.
+    DryRun,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CampaignRunStatus {
+    #[serde(default = "super::crd::never_observed")]
+    pub observed_generation: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_time: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Time>,
+    /// The hash of everything the run uses; the store keeps the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// What the process did with the messages: `outbox`, `live`, `redirect` or `allowlist`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivers: Option<String>,
+    #[serde(default)]
+    pub totals: Totals,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub steps: Vec<StepStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["step"]))]
+    pub channels: Vec<ChannelStepStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for CampaignRunStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: NEVER_OBSERVED,
+            scheduled_time: None,
+            started_at: None,
+            completed_at: None,
+            revision: None,
+            delivers: None,
+            totals: Totals::default(),
+            steps: vec![],
+            channels: vec![],
+            conditions: vec![],
+        }
+    }
+}
+
+/// `entered = sent + failed + excluded + expired + cancelled + inDoubt + waiting`, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    #[serde(default)]
+    pub entered: i64,
+    #[serde(default)]
+    pub sent: i64,
+    #[serde(default)]
+    pub failed: i64,
+    #[serde(default)]
+    pub excluded: i64,
+    #[serde(default)]
+    pub expired: i64,
+    #[serde(default)]
+    pub cancelled: i64,
+    #[serde(default)]
+    pub in_doubt: i64,
+    #[serde(default)]
+    pub waiting: i64,
+}
+
+impl Totals {
+    /// Whether every recipient that entered is in exactly one of the other counts.
+    pub fn is_conserved(&self) -> bool {
+        self.entered
+            == self.sent + self.failed + self.excluded + self.expired + self.cancelled + self.in_doubt + self.waiting
+    }
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.entered += other.entered;
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.excluded += other.excluded;
+        self.expired += other.expired;
+        self.cancelled += other.cancelled;
+        self.in_doubt += other.in_doubt;
+        self.waiting += other.waiting;
+    }
+}
+
+/// One output of one step: how many rows, and the table in which a person can read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// `step`, or `step.branch`.
+    pub name: String,
+    pub out: i64,
+    /// Rows of the input that led nowhere: unmatched by a changeEntity, or left over by a split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelStepStatus {
+    pub step: String,
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Why messages were excluded or failed, counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub reasons: BTreeMap<String, i64>,
+}

@@ -1,0 +1,150 @@
+//! `Channel`: one way out, such as an SMTP relay, or a folder that takes what would be sent.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{NEVER_OBSERVED, name::Label};
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "Channel",
+    namespaced,
+    status = "ChannelStatus",
+    shortname = "chan",
+    category = "campanile",
+    derive = "PartialEq",
+    doc = "One way out: an SMTP relay, or a folder that takes what would be sent.",
+    printcolumn(name = "Provider", type_ = "string", json_path = ".status.provider"),
+    printcolumn(name = "Delivers", type_ = "string", json_path = ".status.delivers"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.email) != has(self.outbox)", "a channel is exactly one of email, outbox"))]
+pub struct ChannelSpec {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailChannel>,
+    /// Takes any message and writes it to a folder, for email one `.eml` each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbox: Option<Outbox>,
+    /// How many connections to the provider may be open at once, over all campaigns.
+    #[serde(default = "connections")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub connections: u16,
+}
+
+fn connections() -> u16 {
+    10
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EmailChannel {
+    /// The author of the mail (RFC 5322 `From`), such as `Shop <shop@example.com>`.
+    #[schemars(length(min = 3, max = 320))]
+    pub from: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 320))]
+    pub reply_to: Option<String>,
+    pub smtp: Smtp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Sender>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Smtp {
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    #[serde(default = "submission_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    #[serde(default)]
+    pub tls: Tls,
+    /// A Secret with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// RFC 6409, message submission.
+fn submission_port() -> u16 {
+    587
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tls {
+    /// STARTTLS, or nothing is sent.
+    #[default]
+    Required,
+    /// STARTTLS where the server offers it.
+    Opportunistic,
+    /// TLS from the first byte (RFC 8314, port 465).
+    Implicit,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretRef {
+    pub name: Label,
+}
+
+/// Who stands behind the message, as `{{ sender.name }}` and `{{ sender.address }}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sender {
+    #[schemars(length(max = 256))]
+    pub name: String,
+    #[schemars(length(max = 1024))]
+    pub address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbox {
+    /// The author of the mail (RFC 5322 `From`).
+    #[serde(default = "outbox_from")]
+    #[schemars(length(min = 3, max = 320))]
+    pub from: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 320))]
+    pub reply_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Sender>,
+}
+
+/// RFC 2606 reserves `.invalid`: an outbox' messages never leave, and must not look as if they could be answered.
+fn outbox_from() -> String {
+    "campanile@outbox.invalid".to_owned()
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelStatus {
+    #[serde(default = "super::crd::never_observed")]
+    pub observed_generation: i64,
+    /// `email.smtp` or `outbox`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// What this process does with a message, whatever the manifest says: `outbox`, `live`, `redirect` or `allowlist`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivers: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for ChannelStatus {
+    fn default() -> Self {
+        Self { observed_generation: NEVER_OBSERVED, provider: None, delivers: None, conditions: vec![] }
+    }
+}

@@ -1,0 +1,290 @@
+//! `Dataset`: the relational store of one business: its entities, who the person is, and what people agree to.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, Time},
+    util::intstr::IntOrString,
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{NEVER_OBSERVED, duration::Duration, name::Word};
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "Dataset",
+    namespaced,
+    status = "DatasetStatus",
+    shortname = "ds",
+    category = "campanile",
+    derive = "PartialEq",
+    doc = "The relational store of one business: its entities, who the person is, and what people agree to.",
+    printcolumn(name = "Entities", type_ = "integer", json_path = ".status.entityCount"),
+    printcolumn(name = "Rows", type_ = "integer", json_path = ".status.rows"),
+    printcolumn(name = "Rejected", type_ = "integer", json_path = ".status.rejected"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetSpec {
+    /// The tables, and how they are linked.
+    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub entities: Vec<Entity>,
+    /// Which entity is the person, and where the person is reached.
+    pub profile: Profile,
+    /// What people agree to; owned by others than the authors of campaigns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub topics: Vec<Topic>,
+}
+
+/// One table of the business.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.key.all(k, self.fields.exists(f, f.name == k))", "key must name fields of this entity"),
+    validation = ("!has(self.version) || self.fields.exists(f, f.name == self.version)", "version must name a field of this entity")
+)]
+pub struct Entity {
+    pub name: Word,
+    /// The fields that identify a row: one or several.
+    #[schemars(length(min = 1, max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub key: Vec<Word>,
+    /// On upsert the row with the higher value of this field wins, whatever the order of arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Word>,
+    #[schemars(length(min = 1, max = 256))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub fields: Vec<Field>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub links: Vec<Link>,
+    /// Where the rows come from; without it the table stays empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<EntitySource>,
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.type == 'Decimal' ? has(self.scale) : !has(self.scale) && !has(self.precision)", "a Decimal states its scale (and may state its precision); other types have neither"),
+    validation = ("!has(self.scale) || self.scale <= (has(self.precision) ? self.precision : 18)", "scale must not exceed precision")
+)]
+pub struct Field {
+    pub name: Word,
+    #[serde(rename = "type")]
+    pub kind: FieldKind,
+    /// Digits in all, of a Decimal; 18 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 18))]
+    pub precision: Option<u8>,
+    /// Digits behind the point, of a Decimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 18))]
+    pub scale: Option<u8>,
+    /// A row without this field is a reject. Keys are always required.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FieldKind {
+    String,
+    Integer,
+    Decimal,
+    Double,
+    Boolean,
+    Date,
+    Timestamp,
+}
+
+/// A link to one row of another entity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    pub name: Word,
+    /// The entity that the link leads to.
+    pub to: Word,
+    /// Fields here, to the key fields there.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 8))]
+    pub keys: BTreeMap<String, Word>,
+    /// The name of the way back, which leads to many rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<Word>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EntitySource {
+    pub files: FileSource,
+}
+
+/// Files that are watched; each is read exactly once, and read again when it is rewritten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSource {
+    /// A file or a folder, relative to the manifest's own folder (in a cluster: to the controller's data directory).
+    #[schemars(length(min = 1, max = 1024))]
+    pub url: String,
+    pub format: FileFormat,
+    /// How often the folder is looked at where no file notification arrives.
+    #[serde(default = "every")]
+    pub every: Duration,
+    /// The zone of timestamps without an offset (IANA name); UTC unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub time_zone: Option<String>,
+    /// Bad rows in one file, as a number or a percent of its rows, past which the file is refused whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rejects: Option<IntOrString>,
+}
+
+fn every() -> Duration {
+    Duration::from_secs(15 * 60)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FileFormat {
+    CSV,
+}
+
+/// Which entity is the person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    pub entity: Word,
+    /// The field with the person's language, such as `it` or `it-CH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub locale: Option<String>,
+    pub addresses: Addresses,
+}
+
+/// Where a person is reached, per channel: a field of the profile or one behind to-one links.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Addresses {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub email: Option<String>,
+}
+
+/// What a person agrees to hear about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.category == 'Transactional' || has(self.consent)", "a Marketing topic says where consent is read from"))]
+pub struct Topic {
+    pub name: super::name::Label,
+    pub category: Category,
+    /// The topic's title by locale.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub title: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<TopicConsent>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Category {
+    Marketing,
+    /// Needs no opt-in.
+    Transactional,
+}
+
+/// Consent per channel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicConsent {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<ConsentField>,
+}
+
+/// Where consent stands in the files: a Boolean field of the profile, and when it last changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsentField {
+    pub field: Word,
+    /// The field that says when `field` changed. Without it a file may withdraw but never grant again after an opt-out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Word>,
+    /// What holds where the field is missing and nothing is recorded.
+    #[serde(default)]
+    pub default: ConsentDefault,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConsentDefault {
+    #[default]
+    OptedOut,
+    OptedIn,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatasetStatus {
+    #[serde(default = "super::crd::never_observed")]
+    pub observed_generation: i64,
+    #[serde(default)]
+    pub entity_count: i64,
+    /// Rows in all entities.
+    #[serde(default)]
+    pub rows: i64,
+    /// Rows in all files that were kept as rejects.
+    #[serde(default)]
+    pub rejected: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub entities: Vec<EntityStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for DatasetStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: NEVER_OBSERVED,
+            entity_count: 0,
+            rows: 0,
+            rejected: 0,
+            entities: vec![],
+            conditions: vec![],
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EntityStatus {
+    pub name: String,
+    /// The table a person can query.
+    pub table: String,
+    pub rows: i64,
+    pub files: i64,
+    pub rejected: i64,
+    /// The table that holds the rejected rows with file, line and reason; there if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ingested_at: Option<Time>,
+    /// What is wrong with the newest file that was refused: file, line and reason, never a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

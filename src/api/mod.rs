@@ -1,0 +1,30 @@
+//! The custom resources: one file per kind with its schema, defaults, printer columns and conditions.
+//!
+//! This module knows no client and no store. What a kind means is decided in [`crate::plan`] and
+//! [`crate::reconcile`]; here stands only what an author may write and what a status may say.
+
+pub mod audience;
+pub mod campaign;
+pub mod campaign_run;
+pub mod channel;
+pub mod condition;
+pub mod crd;
+pub mod dataset;
+pub mod duration;
+pub mod name;
+pub mod step;
+pub mod template;
+
+pub use audience::{Audience, AudienceSpec, AudienceStatus};
+pub use campaign::{Campaign, CampaignSpec, CampaignStatus};
+pub use campaign_run::{CampaignRun, CampaignRunSpec, CampaignRunStatus};
+pub use channel::{Channel, ChannelSpec, ChannelStatus};
+pub use dataset::{Dataset, DatasetSpec, DatasetStatus};
+pub use template::{MessageTemplate, MessageTemplateSpec, MessageTemplateStatus};
+
+/// The API group of every kind.
+pub const GROUP: &str = "campanile.dev";
+/// The only version so far.
+pub const VERSION: &str = "v1alpha1";
+/// What a generation of -1 in a status means: no controller has looked yet (kstatus).
+pub const NEVER_OBSERVED: i64 = -1;

@@ -1,0 +1,93 @@
+//! `MessageTemplate`: what is said, in Jinja syntax, with variants by locale.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NEVER_OBSERVED;
+
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "MessageTemplate",
+    namespaced,
+    status = "MessageTemplateStatus",
+    shortname = "mt",
+    category = "campanile",
+    derive = "PartialEq",
+    doc = "What is said, in Jinja syntax, with variants by locale.",
+    printcolumn(name = "Locales", type_ = "string", json_path = ".status.locales"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageTemplateSpec {
+    pub email: EmailTemplate,
+    /// Variants by locale, such as `it` or `it-CH`; a part that a variant does not have falls back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub locales: BTreeMap<String, LocaleVariant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.text) || has(self.html)", "an email has text, html or both"))]
+pub struct EmailTemplate {
+    #[schemars(length(min = 1, max = 998))]
+    pub subject: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub html: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocaleVariant {
+    pub email: EmailVariant,
+}
+
+/// The parts that differ in this locale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EmailVariant {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 998))]
+    pub subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub html: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageTemplateStatus {
+    #[serde(default = "super::crd::never_observed")]
+    pub observed_generation: i64,
+    /// The locales that have variants, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locales: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for MessageTemplateStatus {
+    fn default() -> Self {
+        Self { observed_generation: NEVER_OBSERVED, locales: None, conditions: vec![] }
+    }
+}

@@ -1,0 +1,511 @@
+//! From a checked rule to SQL for one dialect.
+//!
+//! A condition is lowered so that it is true exactly when the rule holds; otherwise it may be false or NULL, which
+//! is the same to a WHERE. Where it must be one or the other (under `!`, as a value), `IS TRUE` settles it. So
+//! equality with a constant stays a plain `=` that an index serves.
+
+use sea_query::{Alias, Expr, ExprTrait, JoinType, Query as Statement, SelectStatement, TableRef};
+
+use super::{
+    Inputs, Param, Rule,
+    ast::{Arithmetic, Comparison, Function, Many, Node, Type, Typed},
+    check::scale_of,
+    query::{Frame, Join, add_joins, aliased, all_of},
+    schema::{Dialect, FieldType, Schema},
+};
+
+
+pub(super) struct Lowering<'s> {
+    pub schema: &'s Schema,
+    pub dialect: Dialect,
+    /// The frame of each variable in scope, by its number.
+    pub frames: Vec<Frame>,
+    aliases: usize,
+    inputs: Inputs,
+}
+
+impl<'s> Lowering<'s> {
+    pub fn new(schema: &'s Schema, dialect: Dialect, root: Frame) -> Self {
+        Self { schema, dialect, frames: vec![root], aliases: 1, inputs: Inputs::at(jiff::Timestamp::UNIX_EPOCH) }
+    }
+
+    pub fn truth_of(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+        self.inputs = inputs.clone();
+        self.truth(&rule.root)
+    }
+
+    pub fn solid_of(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+        self.inputs = inputs.clone();
+        self.solid(&rule.root)
+    }
+
+    /// Template text with `?` for each expression. PostgreSQL's mark in sea-query's templates is `$`.
+    pub fn custom(&self, template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
+        match self.dialect {
+            Dialect::Sqlite => Expr::cust_with_exprs(template.to_owned(), parts),
+            Dialect::Postgres => Expr::cust_with_exprs(template.replace('?', "$"), parts),
+        }
+    }
+
+    fn fresh_alias(&mut self) -> String {
+        self.aliases += 1;
+        format!("t{}", self.aliases - 1)
+    }
+
+    /// The column `field` of variable `var`'s row, or of the row that `hops` lead to.
+    pub fn column(&mut self, var: usize, hops: &[String], field: &str) -> Expr {
+        let alias = self.joined(var, hops);
+        Expr::col((Alias::new(alias), Alias::new(field)))
+    }
+
+    /// The alias of the row that to-one links lead to; joined on first use.
+    fn joined(&mut self, var: usize, hops: &[String]) -> String {
+        if hops.is_empty() {
+            return self.frames[var].alias.clone();
+        }
+        if let Some(alias) = self.frames[var].paths.get(hops) {
+            return alias.clone();
+        }
+        let (before, last) = (&hops[..hops.len() - 1], &hops[hops.len() - 1]);
+        let from = self.joined(var, before);
+        let alias = self.fresh_alias();
+        let entity = self.entity_at(var, before);
+        let link = self.schema.entity(&entity).and_then(|e| e.link(last));
+        let Some((link, to)) = link.and_then(|link| Some((link, self.schema.entity(&link.to)?))) else {
+            return alias;
+        };
+        let on = link.keys.iter().map(|(here, there)| {
+            Expr::col((Alias::new(&alias), Alias::new(there))).equals((Alias::new(&from), Alias::new(here)))
+        });
+        let join = Join { kind: JoinType::LeftJoin, source: aliased(&to.table, &alias), on: all_of(on) };
+        self.frames[var].joins.push(join);
+        self.frames[var].paths.insert(hops.to_vec(), alias.clone());
+        alias
+    }
+
+    fn entity_at(&self, var: usize, hops: &[String]) -> String {
+        let mut entity = self.frames[var].entity.clone();
+        for hop in hops {
+            if let Some(link) = self.schema.entity(&entity).and_then(|e| e.link(hop)) {
+                entity.clone_from(&link.to);
+            }
+        }
+        entity
+    }
+
+    /// Joins along links of either kind from the root; the alias of the last.
+    pub fn follow(&mut self, hops: &[String], kind: JoinType) -> String {
+        let mut from = self.frames[0].alias.clone();
+        let mut entity = self.frames[0].entity.clone();
+        for hop in hops {
+            let alias = self.fresh_alias();
+            let link = self.schema.entity(&entity).and_then(|e| e.link(hop));
+            if let Some((link, to)) = link.and_then(|link| Some((link, self.schema.entity(&link.to)?))) {
+                let on = link.keys.iter().map(|(here, there)| {
+                    Expr::col((Alias::new(&alias), Alias::new(there))).equals((Alias::new(&from), Alias::new(here)))
+                });
+                self.frames[0].joins.push(Join { kind, source: aliased(&to.table, &alias), on: all_of(on) });
+                entity.clone_from(&link.to);
+            }
+            from = alias;
+        }
+        from
+    }
+
+    /// True exactly when the condition holds; else false or NULL.
+    fn truth(&mut self, typed: &Typed) -> Expr {
+        match &typed.node {
+            Node::Boolean(b) => Expr::val(*b).eq(true),
+            Node::And(a, b) => self.truth(a).and(self.truth(b)),
+            Node::Or(a, b) => self.truth(a).or(self.truth(b)),
+            Node::Not(a) => self.negation(a),
+            Node::Has(a) => self.presence(a),
+            Node::HasLink { var, hops } => self.link_presence(*var, hops),
+            Node::Compare(comparison, a, b) => self.comparison(*comparison, a, b),
+            Node::In(a, list) => self.membership(a, list),
+            Node::StartsWith(a, b) => {
+                let (a, b) = (self.value(a), self.value(b));
+                match self.dialect {
+                    Dialect::Postgres => self.custom("starts_with(?, ?)", [a, b]),
+                    Dialect::Sqlite => self.custom("substr(?, 1, length(?)) = ?", [a, b.clone(), b]),
+                }
+            }
+            Node::EndsWith(a, b) => {
+                let (a, b) = (self.value(a), self.value(b));
+                match self.dialect {
+                    Dialect::Postgres => self.custom("right(?, length(?)) = ?", [a, b.clone(), b]),
+                    Dialect::Sqlite => {
+                        self.custom("substr(?, max(1, length(?) - length(?) + 1)) = ?", [a.clone(), a, b.clone(), b])
+                    }
+                }
+            }
+            Node::Contains(a, b) => {
+                let (a, b) = (self.value(a), self.value(b));
+                match self.dialect {
+                    Dialect::Postgres => self.custom("strpos(?, ?) > 0", [a, b]),
+                    Dialect::Sqlite => self.custom("instr(?, ?) > 0", [a, b]),
+                }
+            }
+            Node::Exists(many, body) => self.exists(many, Some(body), false),
+            Node::All(many, body) => Expr::not(self.exists(many, Some(body), true)),
+            _ => self.value(typed),
+        }
+    }
+
+    fn may_be_null(&self, typed: &Typed) -> bool {
+        match &typed.node {
+            Node::And(a, b) | Node::Or(a, b) => self.may_be_null(a) || self.may_be_null(b),
+            Node::Compare(Comparison::Equal, a, b) => a.is_nullable != b.is_nullable,
+            Node::Compare(_, a, b) | Node::StartsWith(a, b) | Node::EndsWith(a, b) | Node::Contains(a, b) => {
+                a.is_nullable || b.is_nullable
+            }
+            Node::In(a, _) => a.is_nullable,
+            Node::Field { .. } | Node::If(..) => typed.is_nullable,
+            _ => false,
+        }
+    }
+
+    /// True or false, never NULL.
+    fn solid(&mut self, typed: &Typed) -> Expr {
+        let truth = self.truth(typed);
+        if self.may_be_null(typed) { self.custom("(?) IS TRUE", [truth]) } else { truth }
+    }
+
+    fn negation(&mut self, of: &Typed) -> Expr {
+        if let Node::Not(inner) = &of.node {
+            return self.truth(inner);
+        }
+        let truth = self.truth(of);
+        if self.may_be_null(of) { self.custom("(?) IS NOT TRUE", [truth]) } else { Expr::not(truth) }
+    }
+
+    fn presence(&mut self, of: &Typed) -> Expr {
+        if of.is_nullable { self.value(of).is_not_null() } else { Expr::val(true).eq(true) }
+    }
+
+    fn link_presence(&mut self, var: usize, hops: &[String]) -> Expr {
+        let key = self.schema.entity(&self.entity_at(var, hops)).and_then(|e| e.key.first()).cloned().unwrap_or_default();
+        self.column(var, hops, &key).is_not_null()
+    }
+
+    fn comparison(&mut self, comparison: Comparison, a: &Typed, b: &Typed) -> Expr {
+        if let Some(exists) = self.count_against_zero(comparison, a, b) {
+            return exists;
+        }
+        let (left, right) = self.alike(a, b);
+        match comparison {
+            Comparison::Equal if a.is_nullable && b.is_nullable => match self.dialect {
+                Dialect::Postgres => self.custom("? IS NOT DISTINCT FROM ?", [left, right]),
+                Dialect::Sqlite => self.custom("? IS ?", [left, right]),
+            },
+            Comparison::Equal => left.eq(right),
+            ordering => {
+                let collate = if a.ty == Type::STRING && self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
+                self.custom(&format!("?{collate} {} ?", ordering.sql()), [left, right])
+            }
+        }
+    }
+
+    /// `x.size() > 0` and its kin ask whether there is one: a semi-join, not a count.
+    fn count_against_zero(&mut self, comparison: Comparison, a: &Typed, b: &Typed) -> Option<Expr> {
+        let (Node::Aggregate { many, filter, function: Function::Count, .. }, Node::Integer(n)) = (&a.node, &b.node) else {
+            return None;
+        };
+        let is_some = match (comparison, n) {
+            (Comparison::Greater, 0) | (Comparison::GreaterOrEqual, 1) => true,
+            (Comparison::Equal | Comparison::LessOrEqual, 0) | (Comparison::Less, 1) => false,
+            _ => return None,
+        };
+        let exists = self.exists(many, filter.as_deref(), false);
+        Some(if is_some { exists } else { Expr::not(exists) })
+    }
+
+    fn membership(&mut self, a: &Typed, list: &[Typed]) -> Expr {
+        if list.is_empty() {
+            return Expr::val(false).eq(true);
+        }
+        let mut values = vec![];
+        let mut left = None;
+        for item in list {
+            let (l, r) = self.alike(a, item);
+            left.get_or_insert(l);
+            values.push(r);
+        }
+        match left {
+            Some(left) => left.is_in(values),
+            None => Expr::val(false).eq(true),
+        }
+    }
+
+    /// Both sides in one representation: instants as instants, numbers at one scale.
+    fn alike(&mut self, a: &Typed, b: &Typed) -> (Expr, Expr) {
+        if a.ty.is_time() && b.ty.is_time() && a.ty != b.ty {
+            return (self.instant(a), self.instant(b));
+        }
+        if a.ty.is_number() && b.ty.is_number() {
+            let target = number_target(a, b);
+            return (self.number(a, target), self.number(b, target));
+        }
+        (self.value(a), self.value(b))
+    }
+
+    /// A Date as its midnight, UTC.
+    fn instant(&mut self, typed: &Typed) -> Expr {
+        match (&typed.node, typed.ty, self.dialect) {
+            (Node::Date(date), ..) => {
+                let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp());
+                self.timestamp(midnight)
+            }
+            (_, Type::DATE, Dialect::Postgres) => {
+                let value = self.value(typed);
+                self.custom("(CAST(? AS timestamp) AT TIME ZONE 'UTC')", [value])
+            }
+            (_, Type::DATE, Dialect::Sqlite) => {
+                let value = self.value(typed);
+                self.custom("(CAST(strftime('%s', ?) AS INTEGER) * 1000000)", [value])
+            }
+            _ => self.value(typed),
+        }
+    }
+
+    fn timestamp(&self, at: jiff::Timestamp) -> Expr {
+        match self.dialect {
+            Dialect::Sqlite => Expr::val(at.as_microsecond()),
+            Dialect::Postgres => self.custom("CAST(? AS timestamptz)", [Expr::val(at.to_string())]),
+        }
+    }
+
+    /// A number in the representation that both sides of an operation share.
+    fn number(&mut self, typed: &Typed, target: FieldType) -> Expr {
+        let scale = match target {
+            FieldType::Decimal { scale } => scale,
+            FieldType::Double => return self.double(typed),
+            _ => return self.value(typed),
+        };
+        match (&typed.node, typed.ty, self.dialect) {
+            (Node::Double(d), _, Dialect::Sqlite) => Expr::val(scaled(&format!("{d}"), scale)),
+            (Node::Double(d), _, Dialect::Postgres) => self.custom("CAST(? AS numeric)", [Expr::val(format!("{d}"))]),
+            (Node::Integer(n), _, Dialect::Sqlite) => Expr::val(scaled(&n.to_string(), scale)),
+            (_, ty, Dialect::Sqlite) => {
+                let own = if let Type::Field(FieldType::Decimal { scale }) = ty { scale } else { 0 };
+                let value = self.value(typed);
+                if own == scale { value } else { value.mul(10_i64.saturating_pow(u32::from(scale.saturating_sub(own)))) }
+            }
+            (_, _, Dialect::Postgres) => self.value(typed),
+        }
+    }
+
+    fn double(&mut self, typed: &Typed) -> Expr {
+        let value = self.value(typed);
+        match (typed.ty, self.dialect) {
+            (Type::Field(FieldType::Decimal { scale }), Dialect::Sqlite) => {
+                self.custom("(? / ?)", [value, Expr::val(10_f64.powi(i32::from(scale)))])
+            }
+            (Type::Field(FieldType::Decimal { .. }), Dialect::Postgres) => self.custom("CAST(? AS double precision)", [value]),
+            _ => value,
+        }
+    }
+
+    fn value(&mut self, typed: &Typed) -> Expr {
+        match &typed.node {
+            Node::Text(text) => Expr::val(text.clone()),
+            Node::Integer(n) => Expr::val(*n),
+            Node::Double(d) => Expr::val(*d),
+            Node::Boolean(b) => Expr::val(*b),
+            Node::Date(date) => match self.dialect {
+                Dialect::Sqlite => Expr::val(date.to_string()),
+                Dialect::Postgres => self.custom("CAST(? AS date)", [Expr::val(date.to_string())]),
+            },
+            Node::Timestamp(at) => self.timestamp(*at),
+            Node::Now => self.timestamp(self.inputs.now),
+            Node::Param(name) => match self.inputs.params.get(name) {
+                Some(Param::String(s)) => Expr::val(s.clone()),
+                Some(Param::Integer(n)) => Expr::val(*n),
+                Some(Param::Double(d)) => Expr::val(*d),
+                Some(Param::Boolean(b)) => Expr::val(*b),
+                None => Expr::cust("NULL"),
+            },
+            Node::Field { var, hops, field } => self.column(*var, hops, field),
+            Node::LowerAscii(a) => self.ascii_case("lower", a),
+            Node::UpperAscii(a) => self.ascii_case("upper", a),
+            Node::Length(a) => {
+                let a = self.value(a);
+                self.custom("length(?)", [a])
+            }
+            Node::If(c, a, b) => {
+                let (c, a, b) = (self.truth(c), self.value(a), self.value(b));
+                self.custom("CASE WHEN ? THEN ? ELSE ? END", [c, a, b])
+            }
+            Node::Arithmetic(what, a, b) => self.arithmetic(typed.ty, *what, a, b),
+            Node::Span(unit_us, n) => match &n.node {
+                Node::Integer(n) => Expr::val(n.saturating_mul(*unit_us)),
+                _ => self.value(n).mul(*unit_us),
+            },
+            Node::Aggregate { many, filter, function, value } => {
+                self.aggregate(typed.ty, many, filter.as_deref(), *function, value.as_deref())
+            }
+            _ => self.solid(typed),
+        }
+    }
+
+    fn ascii_case(&mut self, function: &str, a: &Typed) -> Expr {
+        let a = self.value(a);
+        // The C collation folds ASCII only, as SQLite does.
+        let collate = if self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
+        self.custom(&format!("{function}(?{collate})"), [a])
+    }
+
+    fn arithmetic(&mut self, ty: Type, what: Arithmetic, a: &Typed, b: &Typed) -> Expr {
+        let template = format!("(? {} ?)", what.sql());
+        match (a.ty, b.ty) {
+            (x, y) if x.is_number() && y.is_number() => {
+                let (a, b) = match (ty, what) {
+                    // Scales add up under multiplication, so each side keeps its own.
+                    (Type::Field(FieldType::Decimal { .. }), Arithmetic::Multiply) => (self.own_scale(a), self.own_scale(b)),
+                    (Type::Field(target), _) => (self.number(a, target), self.number(b, target)),
+                    _ => (self.value(a), self.value(b)),
+                };
+                self.custom(&template, [a, b])
+            }
+            (x, y) if x.is_time() && y.is_time() => {
+                let (a, b) = (self.instant(a), self.instant(b));
+                match self.dialect {
+                    Dialect::Sqlite => self.custom("(? - ?)", [a, b]),
+                    Dialect::Postgres => self.custom("CAST(extract(epoch FROM (? - ?)) * 1000000 AS bigint)", [a, b]),
+                }
+            }
+            (Type::Duration, Type::Duration) => {
+                let (a, b) = (self.value(a), self.value(b));
+                self.custom(&template, [a, b])
+            }
+            (x, _) => {
+                let (time, span) = if x == Type::Duration { (b, a) } else { (a, b) };
+                let (time, span) = (self.instant(time), self.value(span));
+                match self.dialect {
+                    Dialect::Sqlite => self.custom(&template, [time, span]),
+                    Dialect::Postgres => self.custom(&format!("(? {} ? * interval '1 microsecond')", what.sql()), [time, span]),
+                }
+            }
+        }
+    }
+
+    fn own_scale(&mut self, typed: &Typed) -> Expr {
+        match &typed.node {
+            Node::Double(d) => self.number(typed, FieldType::Decimal { scale: scale_of(*d) }),
+            _ => self.value(typed),
+        }
+    }
+
+    /// The subquery of a to-many link with its frame pushed; the caller lowers what is inside, then closes it.
+    fn open(&mut self, many: &Many) -> Option<(String, Vec<(String, String)>, TableRef)> {
+        let outer = self.entity_at(many.var, &many.hops);
+        let schema = self.schema;
+        let link = schema.entity(&outer).and_then(|e| e.link(&many.link))?;
+        let to = schema.entity(&link.to)?;
+        let alias = self.fresh_alias();
+        self.frames.truncate(many.inner);
+        self.frames.push(Frame::new(alias.clone(), &to.name));
+        let source = aliased(&to.table, &alias);
+        Some((alias, link.keys.clone(), source))
+    }
+
+    fn exists(&mut self, many: &Many, body: Option<&Typed>, is_negated: bool) -> Expr {
+        let base = self.joined(many.var, &many.hops);
+        let Some((alias, keys, source)) = self.open(many) else { return Expr::val(false).eq(true) };
+        let condition = body.map(|body| if is_negated { self.negation(body) } else { self.truth(body) });
+        let mut select = Statement::select();
+        select.expr(Expr::cust("1")).from(source);
+        add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
+        select.and_where(link_keys(&keys, &alias, &base));
+        condition.into_iter().for_each(|c| {
+            select.and_where(c);
+        });
+        Expr::exists(select)
+    }
+
+    fn aggregate(&mut self, ty: Type, many: &Many, filter: Option<&Typed>, function: Function, value: Option<&Typed>) -> Expr {
+        let is_outside = filter.into_iter().chain(value).any(|part| part.looks_outside(many.inner));
+        let base = self.joined(many.var, &many.hops);
+        let Some((alias, keys, source)) = self.open(many) else { return Expr::cust("NULL") };
+        let condition = filter.map(|f| self.truth(f));
+        let value = value.map(|v| {
+            let scale = if let Type::Field(FieldType::Decimal { scale }) = v.ty { scale } else { 0 };
+            (self.value(v), scale)
+        });
+        let computed = self.aggregate_call(ty, function, value);
+        let mut select = Statement::select();
+        select.from(source);
+        add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
+        condition.into_iter().for_each(|c| {
+            select.and_where(c);
+        });
+        let found = if is_outside {
+            select.expr(computed).and_where(link_keys(&keys, &alias, &base));
+            Expr::SubQuery(None, Box::new(sea_query::SubQueryStatement::SelectStatement(select)))
+        } else {
+            self.join_grouped(many.var, select, computed, &keys, &alias, &base)
+        };
+        if matches!(function, Function::Count | Function::Sum) { self.custom("COALESCE(?, 0)", [found]) } else { found }
+    }
+
+    /// One grouped derived table instead of a subquery per row.
+    fn join_grouped(&mut self, var: usize, mut select: SelectStatement, computed: Expr, keys: &[(String, String)], alias: &str, base: &str) -> Expr {
+        let derived = self.fresh_alias();
+        for (_, there) in keys {
+            let column = (Alias::new(alias), Alias::new(there));
+            select.column(column.clone()).group_by_col(column.clone()).and_where(Expr::col(column).is_not_null());
+        }
+        select.expr_as(computed, Alias::new("v"));
+        let on = link_keys(keys, &derived, base);
+        let source = TableRef::SubQuery(select.into(), Alias::new(&derived).into());
+        self.frames[var].joins.push(Join { kind: JoinType::LeftJoin, source, on });
+        Expr::col((Alias::new(&derived), Alias::new("v")))
+    }
+
+    fn aggregate_call(&self, ty: Type, function: Function, value: Option<(Expr, u8)>) -> Expr {
+        let Some((value, scale)) = value else { return Expr::cust("count(*)") };
+        let text = ty == Type::STRING && self.dialect == Dialect::Postgres;
+        match (function, self.dialect) {
+            (Function::Count, _) => Expr::cust("count(*)"),
+            (Function::Sum, Dialect::Postgres) if ty == Type::INTEGER => self.custom("CAST(sum(?) AS bigint)", [value]),
+            (Function::Sum, _) => self.custom("sum(?)", [value]),
+            (Function::Average, Dialect::Postgres) => self.custom("CAST(avg(?) AS double precision)", [value]),
+            (Function::Average, Dialect::Sqlite) => {
+                self.custom("(avg(?) / ?)", [value, Expr::val(10_f64.powi(i32::from(scale)))])
+            }
+            (Function::Minimum, _) => self.custom(if text { "min(? COLLATE \"C\")" } else { "min(?)" }, [value]),
+            (Function::Maximum, _) => self.custom(if text { "max(? COLLATE \"C\")" } else { "max(?)" }, [value]),
+        }
+    }
+}
+
+fn link_keys(keys: &[(String, String)], there_alias: &str, here_alias: &str) -> Expr {
+    all_of(keys.iter().map(|(here, there)| {
+        Expr::col((Alias::new(there_alias), Alias::new(there))).equals((Alias::new(here_alias), Alias::new(here)))
+    }))
+}
+
+/// The representation both sides of a comparison share; a Double literal beside a Decimal is a Decimal.
+fn number_target(a: &Typed, b: &Typed) -> FieldType {
+    let of = |x: &Typed, other: &Typed| match (x.ty, &x.node, other.ty) {
+        (_, Node::Double(d), Type::Field(FieldType::Decimal { .. })) => FieldType::Decimal { scale: scale_of(*d) },
+        (Type::Field(ty), ..) => ty,
+        (Type::Duration, ..) => FieldType::Integer,
+    };
+    match (of(a, b), of(b, a)) {
+        (FieldType::Double, _) | (_, FieldType::Double) => FieldType::Double,
+        (FieldType::Decimal { scale: x }, FieldType::Decimal { scale: y }) => FieldType::Decimal { scale: Ord::max(x, y) },
+        (decimal @ FieldType::Decimal { .. }, _) | (_, decimal @ FieldType::Decimal { .. }) => decimal,
+        _ => FieldType::Integer,
+    }
+}
+
+/// `150.5` at scale 2 is 15050; what does not fit is as far out as an integer goes.
+fn scaled(text: &str, scale: u8) -> i64 {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let padded = format!("{whole}{part:0<width$}", width = usize::from(scale));
+    let cut = &padded[..(whole.len() + usize::from(scale)).min(padded.len())];
+    cut.parse::<i64>().map_or(i64::MAX, |n| n).saturating_mul(sign)
+}
+

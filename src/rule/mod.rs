@@ -1,0 +1,65 @@
+//! Rules: CEL text, checked against a Dataset, lowered to SQL with every value bound.
+//!
+//! ```yaml
+//! where: booking.departure < now + days(params.days) && booking.customer.country == "IT"
+//! ```
+//!
+//! The way is `text -> parse (the cel crate) -> check -> Rule -> Query -> SelectStatement`. The semantics are
+//! ours: logic is two-valued, and a missing value has the rules of the design's section 4. What is not built is
+//! refused with a sentence; nothing is lowered to something that only looks alike.
+
+mod ast;
+mod check;
+mod lower;
+mod path;
+mod problem;
+pub mod query;
+pub mod schema;
+
+use std::collections::BTreeMap;
+
+pub use check::check;
+pub use path::{Path, check_path};
+pub use problem::{Problem, nearest};
+pub use query::Query;
+pub use schema::{Dialect, Schema};
+
+/// A rule that fits its entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub(crate) root: ast::Typed,
+    pub(crate) entity: String,
+    pub(crate) variables: Vec<String>,
+}
+
+/// The type of a parameter, taken from its default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    String,
+    Integer,
+    Double,
+    Boolean,
+}
+
+/// A parameter's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Param {
+    String(String),
+    Integer(i64),
+    Double(f64),
+    Boolean(bool),
+}
+
+/// What a rule reads beside the rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inputs {
+    /// The run's scheduled time, fixed for the whole run.
+    pub now: jiff::Timestamp,
+    pub params: BTreeMap<String, Param>,
+}
+
+impl Inputs {
+    pub fn at(now: jiff::Timestamp) -> Self {
+        Self { now, params: BTreeMap::new() }
+    }
+}

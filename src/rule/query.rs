@@ -1,0 +1,202 @@
+//! One SELECT over one entity, with joins shared per path.
+//!
+//! The same builder serves audiences, the activities, the planning of sends and the reading of the columns that a
+//! template needs. To-one links become LEFT JOINs, once per path however often it is used.
+
+use std::collections::BTreeMap;
+
+use sea_query::{Alias, Expr, ExprTrait, IntoTableRef, JoinType, Order, Query as Statement, SelectStatement, TableRef};
+
+use super::{
+    Inputs, Rule,
+    lower::Lowering,
+    path::Path,
+    schema::{Dialect, Entity, Schema, Table},
+};
+
+/// The alias of the entity itself, and of the set it is joined to.
+const ROOT: &str = "t0";
+pub const SET: &str = "s";
+
+/// A table or a grouped subquery that is joined.
+#[derive(Clone, Debug)]
+pub(super) struct Join {
+    pub kind: JoinType,
+    pub source: TableRef,
+    pub on: Expr,
+}
+
+/// One level of a query: an aliased entity, and the rows that its to-one paths lead to.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub alias: String,
+    pub entity: String,
+    pub joins: Vec<Join>,
+    /// The alias for each path that is joined already.
+    pub paths: BTreeMap<Vec<String>, String>,
+}
+
+impl Frame {
+    pub fn new(alias: String, entity: &str) -> Self {
+        Self { alias, entity: entity.to_owned(), joins: vec![], paths: BTreeMap::new() }
+    }
+}
+
+/// A SELECT that is being built.
+pub struct Query<'s> {
+    lowering: Lowering<'s>,
+    /// The set whose rows these are, if it is not the whole entity; and whether rows without an entity row stay.
+    set: Option<(SelectStatement, JoinType)>,
+    columns: Vec<(Expr, Option<String>)>,
+    filters: Vec<Expr>,
+    order: Vec<Expr>,
+}
+
+impl<'s> Query<'s> {
+    /// All rows of an entity.
+    pub fn over(schema: &'s Schema, entity: &Entity, dialect: Dialect) -> Self {
+        let lowering = Lowering::new(schema, dialect, Frame::new(ROOT.to_owned(), &entity.name));
+        Self { lowering, set: None, columns: vec![], filters: vec![], order: vec![] }
+    }
+
+    /// The rows of an entity whose keys `set` selects, under the names of the key fields.
+    pub fn over_set(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
+        Self { set: Some((set, JoinType::InnerJoin)), ..Self::over(schema, entity, dialect) }
+    }
+
+    /// Like [`Query::over_set`], but a row of the set stays when the entity has no such row any more.
+    pub fn over_set_keeping(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
+        Self { set: Some((set, JoinType::LeftJoin)), ..Self::over(schema, entity, dialect) }
+    }
+
+    /// The column at the end of a path of to-one links.
+    pub fn path(&mut self, path: &Path) -> Expr {
+        self.lowering.column(0, &path.hops, path.field.as_deref().unwrap_or_default())
+    }
+
+    /// A column of the set that the query is over.
+    pub fn set_column(name: &str) -> Expr {
+        Expr::col((Alias::new(SET), Alias::new(name)))
+    }
+
+    /// Keeps the rows for which the rule holds.
+    pub fn restrict(&mut self, rule: &Rule, inputs: &Inputs) {
+        let condition = self.lowering.truth_of(rule, inputs);
+        self.filters.push(condition);
+    }
+
+    /// Whether the rule holds, never missing.
+    pub fn condition(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+        self.lowering.solid_of(rule, inputs)
+    }
+
+    pub fn filter(&mut self, condition: Expr) {
+        self.filters.push(condition);
+    }
+
+    pub fn column(&mut self, expr: Expr, name: &str) {
+        self.columns.push((expr, Some(name.to_owned())));
+    }
+
+    pub fn order_by(&mut self, expr: Expr) {
+        self.order.push(expr);
+    }
+
+    /// Template text with `?` for each expression, for what sea-query has no words for.
+    pub fn custom(&self, template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
+        self.lowering.custom(template, parts)
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.lowering.dialect
+    }
+
+    /// The entity's key columns, in the order of the key.
+    pub fn key(&self) -> Vec<Expr> {
+        let entity = self.lowering.schema.entity(&self.lowering.frames[0].entity);
+        let names = entity.map(|e| e.key.clone()).unwrap_or_default();
+        names.iter().map(|name| Expr::col((Alias::new(ROOT), Alias::new(name)))).collect()
+    }
+
+    /// The keys of the rows, under the names of the key fields.
+    pub fn keys(mut self) -> SelectStatement {
+        let frame = &self.lowering.frames[0];
+        let names = self.lowering.schema.entity(&frame.entity).map(|e| e.key.clone()).unwrap_or_default();
+        for name in names {
+            self.columns.push((Expr::col((Alias::new(ROOT), Alias::new(&name))), Some(name)));
+        }
+        self.finish()
+    }
+
+    /// The keys of the rows that a path of links leads to, each once.
+    pub fn reached(mut self, path: &Path) -> SelectStatement {
+        let alias = self.lowering.follow(&path.hops, JoinType::InnerJoin);
+        let names = self.lowering.schema.entity(&path.entity).map(|e| e.key.clone()).unwrap_or_default();
+        for name in names {
+            self.columns.push((Expr::col((Alias::new(&alias), Alias::new(&name))), Some(name)));
+        }
+        self.finish().distinct().to_owned()
+    }
+
+    /// The keys of the rows from which a path of links leads nowhere.
+    pub fn unreached(mut self, path: &Path) -> SelectStatement {
+        let alias = self.lowering.follow(&path.hops, JoinType::LeftJoin);
+        let key = self.lowering.schema.entity(&path.entity).and_then(|e| e.key.first().cloned()).unwrap_or_default();
+        self.filters.push(Expr::col((Alias::new(&alias), Alias::new(&key))).is_null());
+        self.keys()
+    }
+
+    /// The SELECT with the columns asked for.
+    pub fn finish(self) -> SelectStatement {
+        let mut frames = self.lowering.frames;
+        let root = frames.swap_remove(0);
+        let schema = self.lowering.schema;
+        let mut select = Statement::select();
+        for (expr, name) in self.columns {
+            match name {
+                Some(name) => select.expr_as(expr, Alias::new(name)),
+                None => select.expr(expr),
+            };
+        }
+        let entity = schema.entity(&root.entity);
+        let table = entity.map(|e| aliased(&e.table, &root.alias));
+        match (self.set, table) {
+            (Some((set, kind)), Some(table)) => {
+                let on = entity.iter().flat_map(|e| &e.key).map(|key| {
+                    Expr::col((Alias::new(ROOT), Alias::new(key))).equals((Alias::new(SET), Alias::new(key)))
+                });
+                select.from_subquery(set, Alias::new(SET)).join(kind, table, all_of(on));
+            }
+            (None, Some(table)) => {
+                select.from(table);
+            }
+            (_, None) => {}
+        }
+        add_joins(&mut select, root.joins);
+        self.filters.into_iter().for_each(|filter| {
+            select.and_where(filter);
+        });
+        self.order.into_iter().for_each(|expr| {
+            select.order_by_expr(expr, Order::Asc);
+        });
+        select
+    }
+}
+
+pub(super) fn add_joins(select: &mut SelectStatement, joins: Vec<Join>) {
+    for join in joins {
+        select.join(join.kind, join.source, join.on);
+    }
+}
+
+pub(super) fn all_of(conditions: impl IntoIterator<Item = Expr>) -> Expr {
+    conditions.into_iter().reduce(ExprTrait::and).unwrap_or_else(|| Expr::val(true))
+}
+
+pub(super) fn aliased(table: &Table, alias: &str) -> TableRef {
+    let reference = match &table.schema {
+        Some(schema) => (Alias::new(schema), Alias::new(&table.name)).into_table_ref(),
+        None => Alias::new(&table.name).into_table_ref(),
+    };
+    reference.alias(Alias::new(alias))
+}

@@ -1,0 +1,370 @@
+//! One way to ask either database: a statement with its binds, rows, transactions.
+//!
+//! Internal statements are constant text with `$1 $2 …`, which both databases read; statements over tables
+//! that an author declared are built by sea-query. sqlx's `Any` driver is not used: it loses types.
+
+use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
+use sqlx::{
+    AssertSqlSafe, PgPool, Row as _, SqlitePool,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Error, Result};
+use crate::rule::Dialect;
+
+/// Connections of one process to PostgreSQL; each worker and reconciler holds at most one at a time.
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// SQLite has one writer; the others read.
+const SQLITE_CONNECTIONS_MAX: u32 = 8;
+/// How long a reader waits for a checkpoint, and a second process for the writer.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A value that goes into a statement beside its text, never into it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bind {
+    Text(Option<String>),
+    Int(Option<i64>),
+    Real(Option<f64>),
+    Bool(Option<bool>),
+}
+
+impl From<&str> for Bind {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+impl From<String> for Bind {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+impl From<&String> for Bind {
+    fn from(value: &String) -> Self {
+        Self::Text(Some(value.clone()))
+    }
+}
+impl From<Option<String>> for Bind {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<i64> for Bind {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+impl From<Option<i64>> for Bind {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+impl From<bool> for Bind {
+    fn from(value: bool) -> Self {
+        Self::Bool(Some(value))
+    }
+}
+
+/// A statement and its values.
+///
+/// ```
+/// use campanile::store::Sql;
+/// let sql = Sql::new("SELECT no FROM run WHERE namespace = $1 AND name = $2").bind("default").bind("hello-1");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sql {
+    text: Cow<'static, str>,
+    binds: Vec<Bind>,
+}
+
+impl Sql {
+    pub fn new(text: &'static str) -> Self {
+        Self { text: Cow::Borrowed(text), binds: vec![] }
+    }
+
+    #[must_use]
+    pub fn bind(mut self, value: impl Into<Bind>) -> Self {
+        self.binds.push(value.into());
+        self
+    }
+
+    /// A statement over declared tables.
+    pub fn query(statement: &impl QueryStatementBuilder, dialect: Dialect) -> Result<Self> {
+        let (text, values) = match dialect {
+            Dialect::Sqlite => statement.build_any(&SqliteQueryBuilder),
+            Dialect::Postgres => statement.build_any(&PostgresQueryBuilder),
+        };
+        let binds = values.0.into_iter().map(bind_of).collect::<Result<_>>()?;
+        Ok(Self { text: Cow::Owned(text), binds })
+    }
+
+    /// A definition of a declared table; it carries no values.
+    pub fn define(statement: &impl SchemaStatementBuilder, dialect: Dialect) -> Self {
+        let text = match dialect {
+            Dialect::Sqlite => statement.build(SqliteQueryBuilder),
+            Dialect::Postgres => statement.build(PostgresQueryBuilder),
+        };
+        Self { text: Cow::Owned(text), binds: vec![] }
+    }
+
+    /// Text that this module's siblings composed from quoted identifiers and constants.
+    pub(super) fn composed(text: String, binds: Vec<Bind>) -> Self {
+        Self { text: Cow::Owned(text), binds }
+    }
+
+    /// Constant text around a statement over declared tables. `@1 @2 …` in `after` stand for `binds`: they are
+    /// numbered behind the statement's own, in a form that both databases read.
+    pub(super) fn around(
+        before: &str,
+        statement: &impl QueryStatementBuilder,
+        after: &str,
+        binds: Vec<Bind>,
+        dialect: Dialect,
+    ) -> Result<Self> {
+        let inner = Self::query(statement, dialect)?;
+        let own = inner.binds.len();
+        let mut after = after.to_owned();
+        for n in (1..=binds.len()).rev() {
+            after = after.replace(&format!("@{n}"), &format!("${}", own + n));
+        }
+        let binds = inner.binds.into_iter().chain(binds).collect();
+        Ok(Self { text: Cow::Owned(format!("{before}{}{after}", inner.text)), binds })
+    }
+
+    fn text(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.text.to_string())
+    }
+}
+
+/// The rule compiler binds text, integers, doubles and truth values only; see [`crate::rule`].
+fn bind_of(value: sea_query::Value) -> Result<Bind> {
+    use sea_query::Value;
+    Ok(match value {
+        Value::Bool(v) => Bind::Bool(v),
+        Value::TinyInt(v) => Bind::Int(v.map(i64::from)),
+        Value::SmallInt(v) => Bind::Int(v.map(i64::from)),
+        Value::Int(v) => Bind::Int(v.map(i64::from)),
+        Value::BigInt(v) => Bind::Int(v),
+        Value::Unsigned(v) => Bind::Int(v.map(i64::from)),
+        Value::BigUnsigned(v) => Bind::Int(v.and_then(|n| i64::try_from(n).ok())),
+        Value::Double(v) => Bind::Real(v),
+        Value::String(v) => Bind::Text(v.map(|s| s.to_string())),
+        other => return Err(Error::Internal(format!("no bind for {other:?}"))),
+    })
+}
+
+/// One row of an answer, read by position.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// The value of column `index`, counted from 0.
+    pub fn get<T>(&self, index: usize) -> Result<T>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(index)?,
+            Self::Postgres(row) => row.try_get(index)?,
+        })
+    }
+}
+
+/// A pool of connections to one database.
+#[derive(Clone)]
+pub(super) enum Db {
+    /// SQLite has one writer at a time; waiting for it here is fair, its own busy handler is not.
+    Sqlite(SqlitePool, Arc<Mutex<()>>),
+    Postgres(PgPool),
+}
+
+impl Db {
+    pub async fn open(url: &str) -> Result<Self> {
+        if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)?
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                // An attempt must be on the disk before its bytes are on the wire.
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(BUSY_TIMEOUT)
+                .foreign_keys(true);
+            let pool = SqlitePoolOptions::new().max_connections(SQLITE_CONNECTIONS_MAX).connect_with(options).await?;
+            return Ok(Self::Sqlite(pool, Arc::default()));
+        }
+        let options = PgConnectOptions::from_str(url)?.options([("search_path", "campanile"), ("timezone", "UTC")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS_MAX)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    pub async fn migrate(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(pool, _) => sqlx::migrate!("src/store/migrations/sqlite").run(pool).await?,
+            Self::Postgres(pool) => {
+                sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS campanile").execute(pool).await?;
+                sqlx::migrate!("src/store/migrations/postgres").run(pool).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(..) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
+        Ok(match self {
+            Self::Sqlite(pool, _) => {
+                let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(pool) => {
+                let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch_all(pool).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self {
+            Self::Sqlite(pool, writer) => {
+                let turn = writer.clone().lock_owned().await;
+                Tx { inner: Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?, turn) }
+            }
+            Self::Postgres(pool) => Tx { inner: Inner::Postgres(pool.begin().await?) },
+        })
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pool, _) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+enum Inner {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>, #[allow(dead_code)] OwnedMutexGuard<()>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// A transaction; dropped without [`Tx::commit`] it leaves no trace.
+pub struct Tx {
+    inner: Inner,
+}
+
+impl Tx {
+    pub fn dialect(&self) -> Dialect {
+        match self.inner {
+            Inner::Sqlite(..) => Dialect::Sqlite,
+            Inner::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub async fn execute(&mut self, sql: Sql) -> Result<u64> {
+        Ok(match &mut self.inner {
+            Inner::Sqlite(tx, _) => {
+                sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
+            }
+            Inner::Postgres(tx) => {
+                sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
+            }
+        })
+    }
+
+    pub async fn fetch(&mut self, sql: Sql) -> Result<Vec<Row>> {
+        Ok(match &mut self.inner {
+            Inner::Sqlite(tx, _) => {
+                let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Inner::Postgres(tx) => {
+                let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row, if there is one; the rest is not read.
+    pub async fn fetch_one(&mut self, sql: Sql) -> Result<Option<Row>> {
+        Ok(match &mut self.inner {
+            Inner::Sqlite(tx, _) => {
+                let mut rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch(&mut **tx);
+                rows.next().await.transpose()?.map(Row::Sqlite)
+            }
+            Inner::Postgres(tx) => {
+                let mut rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch(&mut **tx);
+                rows.next().await.transpose()?.map(Row::Postgres)
+            }
+        })
+    }
+
+    /// Runs a statement with each row of values in turn, prepared once.
+    pub async fn execute_each(&mut self, text: &str, rows: impl IntoIterator<Item = Vec<Bind>>) -> Result<()> {
+        for binds in rows {
+            self.execute(Sql::composed(text.to_owned(), binds)).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends rows in PostgreSQL's text format to `COPY … FROM STDIN`. An error on SQLite, which has none.
+    pub(super) async fn copy_in(&mut self, statement: &str, data: &[u8]) -> Result<u64> {
+        let Inner::Postgres(tx) = &mut self.inner else {
+            return Err(Error::Internal("SQLite has no COPY".to_owned()));
+        };
+        let mut copy = tx.copy_in_raw(statement).await?;
+        copy.send(data).await?;
+        Ok(copy.finish().await?)
+    }
+
+    pub async fn commit(self) -> Result<()> {
+        match self.inner {
+            Inner::Sqlite(tx, _turn) => tx.commit().await?,
+            Inner::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+fn sqlite_arguments(binds: Vec<Bind>) -> Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    for bind in binds {
+        let added = match bind {
+            Bind::Text(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Int(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Real(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Bool(v) => sqlx::Arguments::add(&mut arguments, v),
+        };
+        added.map_err(|e| Error::Internal(e.to_string()))?;
+    }
+    Ok(arguments)
+}
+
+fn postgres_arguments(binds: Vec<Bind>) -> Result<PgArguments> {
+    let mut arguments = PgArguments::default();
+    for bind in binds {
+        let added = match bind {
+            Bind::Text(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Int(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Real(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Bool(v) => sqlx::Arguments::add(&mut arguments, v),
+        };
+        added.map_err(|e| Error::Internal(e.to_string()))?;
+    }
+    Ok(arguments)
+}

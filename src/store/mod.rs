@@ -1,0 +1,129 @@
+//! The relational store: SQLite for a folder, PostgreSQL for a cluster, one interface.
+//!
+//! What is in it, and what it is for:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`home`] | which home a store belongs to; the emergency stop |
+//! | [`object`] | the folder home's objects and events |
+//! | [`entity`] | the tables of a Dataset, and the merge of a file into them |
+//! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
+//! | [`ledger`] | who gets what: planning, claims, attempts, outcomes, counts |
+//!
+//! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
+//! No rule asks the database for the time: every time is a bind.
+
+pub mod campaign;
+mod db;
+pub mod entity;
+pub mod home;
+pub mod ledger;
+pub mod object;
+
+pub use db::{Bind, Row, Sql, Tx};
+
+use crate::rule::Dialect;
+
+/// What can go wrong with the store. None of these messages holds a personal value.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the store did not answer: {}", without_values(.0))]
+    Unavailable(#[source] sqlx::Error),
+    #[error("the store could not be brought to this version's tables: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("this store belongs to another home ({0})")]
+    NotMine(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl Error {
+    /// Whether the same statement may succeed later: a lost connection, a full pool, a busy file.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unavailable(sqlx::Error::Database(e)) => {
+                // PostgreSQL classes 08, 40, 53, 57: connection, serialization, resources, operator; SQLite 5, 6: busy, locked.
+                e.code().is_none_or(|c| ["08", "40", "53", "57"].iter().any(|p| c.starts_with(p)) || c == "5" || c == "6")
+            }
+            Self::Unavailable(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// PostgreSQL puts values into `DETAIL`, never into the message; sqlx's own text has the message only.
+fn without_values(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(e) => e.message().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An open store. Cloning shares the connections.
+#[derive(Clone)]
+pub struct Store {
+    db: db::Db,
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` or `postgres://…` and brings its tables to this version.
+    pub async fn open(url: &str) -> Result<Self> {
+        if !url.starts_with("sqlite:") && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            return Err(Error::Refused("a store is sqlite://PATH or postgres://USER@HOST/DATABASE".to_owned()));
+        }
+        let db = db::Db::open(url).await?;
+        db.migrate().await?;
+        Ok(Self { db })
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.db.dialect()
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<Tx> {
+        self.db.begin().await
+    }
+
+    /// Runs one reading statement.
+    pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
+        self.db.fetch(sql).await
+    }
+
+    /// The first row of one reading statement.
+    pub async fn fetch_one(&self, sql: Sql) -> Result<Option<Row>> {
+        Ok(self.db.fetch(sql).await?.into_iter().next())
+    }
+
+    /// Runs one writing statement in a transaction of its own.
+    pub async fn execute(&self, sql: Sql) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let changed = tx.execute(sql).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}
+
+/// Microseconds since the epoch, as every `…_us` column holds them.
+pub fn micros(at: jiff::Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// The instant in a `…_us` column.
+pub fn instant(us: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(us).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}

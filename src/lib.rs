@@ -1,3 +1,4 @@
 pub mod api;
 pub mod rule;
 pub mod store;
+pub mod source;

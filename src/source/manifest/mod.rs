@@ -1,0 +1,332 @@
+//! Manifests: files of YAML read as kubectl and the API server would, with errors that point into the file.
+
+pub mod schema;
+pub mod yaml;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{GROUP, VERSION, crd},
+    rule::nearest,
+};
+
+/// A folder with more was meant as something else.
+const FILES_MAX: usize = 10_000;
+/// DNS-1123 subdomain.
+const NAME_CHARS_MAX: usize = 253;
+const NAMESPACE: &str = "default";
+
+/// The OpenAPI schema of each kind, as in the checked-in CRDs.
+static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let schemas = crd::all().into_iter().filter_map(|crd| {
+        let schema = crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+        Some((crd.spec.names.kind.clone(), serde_json::to_value(schema).ok()?))
+    });
+    schemas.collect()
+});
+
+/// One object of a file.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    pub file: Arc<File>,
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    /// With defaults filled in; without status.
+    pub object: Value,
+    pub tree: yaml::Node,
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct File {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Manifest {
+    /// Points at a path of this object, and into the text that stands there if `inside` is given.
+    pub fn diagnose(&self, path: &str, inside: Option<Range<usize>>, message: impl Into<String>, hint: Option<String>) -> Diagnostic {
+        let mut span = self.tree.at(path);
+        if let Some(inside) = inside
+            && let Some(raw) = self.file.text.get(span.clone())
+            && let Some(text) = self.object.pointer(&pointer(path)).and_then(Value::as_str)
+        {
+            span = locate(raw, text, inside).map_or(span.clone(), |found| span.start + found.start..span.start + found.end);
+        }
+        Diagnostic { file: Some(self.file.clone()), span, message: message.into(), hint }
+    }
+}
+
+fn pointer(path: &str) -> String {
+    path.split(['.', '[']).map(|part| format!("/{}", part.trim_end_matches(']'))).collect()
+}
+
+/// Where `inside` of a scalar's value stands in its raw text: a block scalar is indented, a folded one has other
+/// line ends, so white space is matched loosely.
+fn locate(raw: &str, value: &str, inside: Range<usize>) -> Option<Range<usize>> {
+    let skip = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
+    let (before, within) = (skip(value.get(..inside.start)?), skip(value.get(inside)?));
+    let body = raw.find(|c: char| !matches!(c, '>' | '|' | '-' | '+' | '"' | '\'' | ' ' | '\n')).unwrap_or(0);
+    let solid: Vec<(usize, char)> = raw[body..].char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
+    let start = solid.get(before).map(|(i, _)| body + i)?;
+    let end = solid.get(before + within.max(1) - 1).map(|(i, c)| body + i + c.len_utf8())?;
+    Some(start..end)
+}
+
+/// What is wrong with a manifest, and where.
+///
+/// ```text
+/// error: unknown field `emial`
+///   --> hello.yaml:40:5
+/// ```
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    pub file: Option<Arc<File>>,
+    pub span: Range<usize>,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    pub fn new(message: impl Into<String>, span: Range<usize>) -> Self {
+        Self { file: None, span, message: message.into(), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn of(mut self, file: &Arc<File>) -> Self {
+        self.file = Some(file.clone());
+        self
+    }
+
+    /// Line and column, counted from 1 in characters.
+    pub fn line_column(&self) -> (usize, usize) {
+        let text = self.file.as_ref().map_or("", |f| f.text.as_str());
+        let before = text.get(..self.span.start.min(text.len())).unwrap_or(text);
+        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or("").chars().count() + 1)
+    }
+
+    /// `audiences.yaml:8:22: customer has no field …`
+    pub fn one_line(&self) -> String {
+        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
+        match &self.file {
+            Some(file) => {
+                let (line, column) = self.line_column();
+                format!("{}:{line}:{column}: {}{hint}", file.path.display(), self.message)
+            }
+            None => format!("{}{hint}", self.message),
+        }
+    }
+}
+
+/// rustc's picture: the sentence, the place, the line with a caret, the hint.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "error: {}", self.message)?;
+        if let Some(file) = &self.file {
+            let (line, column) = self.line_column();
+            let source = file.text.lines().nth(line - 1).unwrap_or("");
+            let margin = " ".repeat(line.to_string().len());
+            let width = file.text.get(self.span.clone()).map_or(1, |s| s.lines().next().unwrap_or("").chars().count());
+            writeln!(f, "{margin}--> {}:{line}:{column}", file.path.display())?;
+            writeln!(f, "{margin} |\n{line} | {source}")?;
+            writeln!(f, "{margin} | {}{}", " ".repeat(column - 1), "^".repeat(width.max(1)))?;
+        }
+        self.hint.iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub manifests: Vec<Manifest>,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects that a file declares but that could not be taken: (kind, namespace, name).
+    pub broken: Vec<(String, String, String)>,
+    /// Files of which nothing could be read: what they declared before still stands.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Reads every manifest under `root`, a folder or a file.
+pub fn load(root: &Path) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut files = vec![];
+    if let Err(error) = collect(root, &mut files) {
+        loaded.diagnostics.push(Diagnostic::new(format!("{}: {error}", root.display()), 0..0));
+    }
+    files.sort();
+    for path in files {
+        match std::fs::read(&path) {
+            Ok(bytes) => load_file(path, bytes, &mut loaded),
+            Err(error) => {
+                loaded.diagnostics.push(Diagnostic::new(format!("{}: {error}", path.display()), 0..0));
+                loaded.unreadable.push(path);
+            }
+        }
+    }
+    loaded
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if path.is_file() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // A link to a folder could lead in circles; hidden folders hold our own state and git's.
+        if name.starts_with('.') || files.len() > FILES_MAX {
+            continue;
+        }
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            collect(&entry.path(), files)?;
+        } else if name.ends_with(".yaml") || name.ends_with(".yml") {
+            files.push(entry.path());
+        }
+    }
+    if files.len() > FILES_MAX {
+        return Err(std::io::Error::other(format!("more than {FILES_MAX} manifest files")));
+    }
+    Ok(())
+}
+
+fn load_file(path: PathBuf, bytes: Vec<u8>, loaded: &mut Loaded) {
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let file = Arc::new(File { path: path.clone(), text });
+            loaded.diagnostics.push(Diagnostic::new("this file is not UTF-8", at..at).of(&file));
+            loaded.unreadable.push(path);
+            return;
+        }
+    };
+    let file = Arc::new(File { path: path.clone(), text });
+    match yaml::documents(&file.text) {
+        Ok(documents) => documents.into_iter().for_each(|tree| load_object(tree, &file, loaded)),
+        Err(diagnostic) => {
+            loaded.diagnostics.push(diagnostic.of(&file));
+            loaded.unreadable.push(path);
+        }
+    }
+}
+
+fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
+    let text = |name: &str| tree.get(name).map(yaml::Node::value).and_then(|v| v.as_str().map(str::to_owned));
+    let (version, kind) = (text("apiVersion").unwrap_or_default(), text("kind").unwrap_or_default());
+    let fail = |message: String, path: &str| Diagnostic::new(message, tree.at(path)).of(file);
+    if kind == "List"
+        && let Some(yaml::Node { kind: yaml::Kind::List(items), .. }) = tree.get("items")
+    {
+        return items.clone().into_iter().for_each(|item| load_object(item, file, loaded));
+    }
+    let is_secret = version == "v1" && kind == "Secret";
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    if group != GROUP && !is_secret {
+        if kind.is_empty() && version.is_empty() {
+            loaded.diagnostics.push(fail("this is no Kubernetes object: it has no apiVersion and kind".to_owned(), "").hint("other YAML belongs elsewhere, or into a hidden folder"));
+        } else if version.is_empty() {
+            loaded.diagnostics.push(fail(format!("this {kind} has no apiVersion"), "kind").hint(format!("write apiVersion: {GROUP}/{VERSION}")));
+        }
+        return;
+    }
+    if !is_secret && version != format!("{GROUP}/{VERSION}") {
+        loaded.diagnostics.push(fail(format!("there is no version `{version}`"), "apiVersion").hint(format!("write {GROUP}/{VERSION}")));
+        return;
+    }
+    if !is_secret && !SCHEMAS.contains_key(&kind) {
+        let mut diagnostic = fail(format!("there is no kind `{kind}`"), "kind");
+        diagnostic.hint = nearest(&kind, SCHEMAS.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        loaded.diagnostics.push(diagnostic);
+        return;
+    }
+    take_object(tree, kind, file, loaded);
+}
+
+fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Loaded) {
+    let mut object = tree.value();
+    let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    let (name, namespace) = (field("name"), field("namespace"));
+    let namespace = if namespace.is_empty() { NAMESPACE.to_owned() } else { namespace };
+    let mut found = metadata_problems(&object["metadata"]);
+    if let Some(entries) = object.as_object_mut() {
+        // Status is the controller's to write.
+        entries.remove("status");
+        let known = if kind == "Secret" { vec!["data", "stringData", "type", "immutable"] } else { vec!["spec"] };
+        for unknown in entries.keys().filter(|k| !["apiVersion", "kind", "metadata"].contains(&k.as_str()) && !known.contains(&k.as_str())) {
+            let hint = nearest(unknown, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            found.push(schema::Invalid { path: unknown.clone(), message: format!("unknown field `{unknown}`"), hint });
+        }
+    }
+    if let Some(schema) = SCHEMAS.get(&kind) {
+        found.extend(schema::check(&mut object, schema));
+    }
+    let manifest = Manifest { file: file.clone(), kind, namespace, name, object, tree };
+    if let Some(first) = loaded.manifests.iter().find(|m| m.kind == manifest.kind && m.namespace == manifest.namespace && m.name == manifest.name) {
+        let place = Diagnostic::new("", first.tree.span.clone()).of(&first.file);
+        let message = format!("{} `{}` is declared twice; first in {}:{}", manifest.kind, manifest.name, first.file.path.display(), place.line_column().0);
+        loaded.diagnostics.push(manifest.diagnose("metadata.name", None, message, None));
+        return;
+    }
+    if found.is_empty() {
+        loaded.manifests.push(manifest);
+    } else {
+        loaded.broken.push((manifest.kind.clone(), manifest.namespace.clone(), manifest.name.clone()));
+        loaded.diagnostics.extend(found.into_iter().map(|i| manifest.diagnose(&i.path, None, i.message, i.hint)));
+    }
+}
+
+fn metadata_problems(metadata: &Value) -> Vec<schema::Invalid> {
+    let mut found = vec![];
+    let mut add = |path: &str, message: String, hint: Option<String>| found.push(schema::Invalid { path: path.to_owned(), message, hint });
+    let name = metadata["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        add("metadata", "the object has no name".to_owned(), Some("write metadata: {name: …}".to_owned()));
+    } else if !is_dns_name(name) {
+        add("metadata.name", format!("`{name}` is not a name: use lower-case letters, digits, `-` and `.`"), None);
+    }
+    const KNOWN: [&str; 5] = ["name", "namespace", "labels", "annotations", "finalizers"];
+    let empty = serde_json::Map::new();
+    for key in metadata.as_object().unwrap_or(&empty).keys().filter(|k| !KNOWN.contains(&k.as_str())) {
+        let hint = nearest(key, KNOWN).map(|near| format!("did you mean `{near}`?"));
+        add(&format!("metadata.{key}"), format!("unknown field `{key}`"), hint);
+    }
+    for map in ["labels", "annotations"] {
+        for (key, value) in metadata[map].as_object().unwrap_or(&empty) {
+            if !value.is_string() {
+                add(&format!("metadata.{map}.{key}"), format!("`{key}` must be a text"), Some("quote it".to_owned()));
+            }
+        }
+    }
+    found
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let edges = [name.bytes().next(), name.bytes().last()];
+    name.len() <= NAME_CHARS_MAX
+        && name.bytes().all(|b| alnum(b) || b == b'-' || b == b'.')
+        && edges.iter().all(|edge| edge.is_some_and(alnum))
+}
+
+/// The labels and annotations of an object, as stored beside its spec.
+pub fn meta_of(object: &Value) -> Value {
+    json!({"labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"]})
+}

@@ -2,3 +2,4 @@ pub mod api;
 pub mod rule;
 pub mod store;
 pub mod source;
+pub mod send;

@@ -1,0 +1,5 @@
+//! claim -> render -> deliver -> record.
+
+pub mod channel;
+pub mod mime;
+pub mod template;

@@ -3,3 +3,4 @@ pub mod rule;
 pub mod store;
 pub mod source;
 pub mod send;
+pub mod plan;

@@ -1,0 +1,99 @@
+//! `audience`: starts from a named audience, or from a rule written in the step.
+//!
+//! ```yaml
+//! audience: {ref: departing-soon, params: {days: 3}}
+//! audience: {entity: booking, where: "booking.status == 'confirmed'"}
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::{Compiled, Ground, Output, Place, Selects};
+use crate::{
+    api::{audience::Parameter, step::AudienceStep},
+    plan::{Finding, Ref},
+    rule::{Inputs, Param, ParamType, Query, Rule, check, nearest},
+};
+
+pub struct Audience {
+    pub reference: Option<String>,
+    pub entity: String,
+    pub rule: Rule,
+    pub params: BTreeMap<String, Param>,
+}
+
+pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
+    let audience = match (&step.reference, &step.entity, &step.rule) {
+        (Some(name), ..) => referred(name, step, place)?,
+        (None, Some(entity), Some(rule)) => {
+            let checked = check(rule, place.schema, entity, &BTreeMap::new());
+            let rule = checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
+            Audience { reference: None, entity: entity.to_string(), rule, params: BTreeMap::new() }
+        }
+        _ => return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]),
+    };
+    let output = Output::of(place.step, &audience.entity);
+    Ok((Compiled::Audience(audience), vec![output]))
+}
+
+fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audience, Vec<Finding>> {
+    let lost = || vec![place.finding("audience", "ref", format!("there is no Audience `{name}`"))];
+    let spec = place.bundle.audiences.get(name).ok_or_else(lost)?;
+    let owner = Ref::new("Audience", name);
+    if spec.dataset != place.bundle.campaign.dataset {
+        return Err(vec![place.finding("audience", "ref", format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, place.bundle.campaign.dataset))]);
+    }
+    let rule = check_spec(&owner, spec, place.schema).map_err(|finding| vec![finding])?;
+    let mut params: BTreeMap<String, Param> = spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect();
+    for (key, value) in &step.params {
+        let path = place.path("audience", &format!("params.{key}"));
+        let Some(default) = spec.parameters.get(key) else {
+            let mut finding = Finding::new(place.this, path, format!("audience `{name}` has no parameter `{key}`"));
+            finding.hint = nearest(key, spec.parameters.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            return Err(vec![finding]);
+        };
+        if param_type(default) != param_type(value) {
+            let message = format!("parameter `{key}` of audience `{name}` is {:?}, not {:?}", param_type(default), param_type(value));
+            return Err(vec![Finding::new(place.this, path, message)]);
+        }
+        params.insert(key.clone(), param(value));
+    }
+    Ok(Audience { reference: Some(name.to_owned()), entity: spec.entity.to_string(), rule, params })
+}
+
+/// Checks an Audience by itself.
+pub(crate) fn check_spec(owner: &Ref, spec: &crate::api::AudienceSpec, schema: &crate::rule::Schema) -> Result<Rule, Finding> {
+    let types: BTreeMap<String, ParamType> = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
+    if schema.entity(&spec.entity).is_none() {
+        let mut finding = Finding::new(owner, "spec.entity", format!("dataset `{}` has no entity `{}`", spec.dataset, spec.entity));
+        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        return Err(finding);
+    }
+    check(&spec.rule, schema, &spec.entity, &types).map_err(|problem| Finding::of_problem(owner, "spec.where", problem))
+}
+
+fn param_type(value: &Parameter) -> ParamType {
+    match value {
+        Parameter::Boolean(_) => ParamType::Boolean,
+        Parameter::Integer(_) => ParamType::Integer,
+        Parameter::Double(_) => ParamType::Double,
+        Parameter::String(_) => ParamType::String,
+    }
+}
+
+fn param(value: &Parameter) -> Param {
+    match value {
+        Parameter::Boolean(b) => Param::Boolean(*b),
+        Parameter::Integer(n) => Param::Integer(*n),
+        Parameter::Double(d) => Param::Double(*d),
+        Parameter::String(s) => Param::String(s.clone()),
+    }
+}
+
+impl Audience {
+    pub fn selects(&self, ground: &Ground<'_>) -> Selects {
+        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects { outputs: vec![], left: None } };
+        let mut query = Query::over(ground.schema, entity, ground.dialect);
+        query.restrict(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
+        Selects::one(query.keys())
+    }
+}

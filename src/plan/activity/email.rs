@@ -1,0 +1,147 @@
+//! `email`: one message for each row of the set, or for each person.
+//!
+//! ```yaml
+//! email: {channel: newsletter, template: pre-trip, per: booking, recipient: booking.customer}
+//! ```
+
+use super::{Compiled, Output, Place};
+use crate::{
+    api::{dataset::Category, duration::Duration, step},
+    plan::{
+        Finding, Ref,
+        message::{self, EmailPlan, Once},
+    },
+    rule::{Path, Schema, check_path, schema::FieldType},
+    send::template::Template,
+};
+
+/// Longer ways from an item to its person are named by the author.
+const RECIPIENT_HOPS_MAX: usize = 3;
+const EXPIRES_MARKETING: Duration = Duration::from_hours(24);
+const EXPIRES_TRANSACTIONAL: Duration = Duration::from_hours(84);
+
+pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
+    let (input, entity) = place.input()?;
+    let (bundle, schema) = (place.bundle, place.schema);
+    let profile = &*bundle.dataset.profile.entity;
+    let per_profile = match step.per.as_deref() {
+        None => false,
+        Some("profile") => true,
+        Some(per) if per == entity.name => false,
+        Some(per) => {
+            let message = format!("`per` is `{}` or `profile`, not `{per}`", entity.name);
+            return Err(vec![place.finding("email", "per", message)]);
+        }
+    };
+    let recipient = recipient(step, place, &entity.name, profile)?;
+    let address_text = step.to.as_deref().or(bundle.dataset.profile.addresses.email.as_deref());
+    let Some(address_text) = address_text else {
+        let message = format!("dataset `{}` has no email address for the profile", bundle.campaign.dataset);
+        return Err(vec![place.finding("email", "to", message)]);
+    };
+    let to = match &step.to {
+        Some(text) => check_path(text, schema, &entity.name).map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
+        None => recipient.join(&own_path(address_text, schema, profile, place)?),
+    };
+    if to.is_many || to.field_type(schema) != Some(FieldType::String) {
+        return Err(vec![place.finding("email", "to", format!("`{address_text}` must lead to one String field"))]);
+    }
+    let locale = match &bundle.dataset.profile.locale {
+        Some(text) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
+        None => None,
+    };
+    let lost = |kind: &str, name: &str| vec![place.finding("email", kind, format!("there is no {kind} `{name}`"))];
+    let spec = bundle.templates.get(&*step.template).ok_or_else(|| lost("template", &step.template))?;
+    if !bundle.channels.contains_key(&*step.channel) {
+        return Err(lost("channel", &step.channel));
+    }
+    let owner = Ref::new("MessageTemplate", &step.template);
+    let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
+    let scope = message::Scope { schema, item: &entity.name, profile, recipient: &recipient };
+    let reads = message::resolve_reads(&owner, template.reads(), &scope)?;
+    let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
+    let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
+    let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.email.as_ref());
+    let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
+    let plan = EmailPlan {
+        input: input.to_owned(),
+        entity: entity.name.clone(),
+        channel: step.channel.to_string(),
+        template,
+        per_profile,
+        recipient,
+        to,
+        locale,
+        reads,
+        topic: bundle.campaign.topic.to_string(),
+        is_marketing,
+        is_in_by_default: consent.is_some_and(|c| c.default == crate::api::dataset::ConsentDefault::OptedIn),
+        once: once(step),
+        expires_after: step.expires_after.unwrap_or(default_expiry),
+    };
+    Ok((Compiled::Email(Box::new(plan)), vec![]))
+}
+
+fn once(step: &step::Email) -> Once {
+    match step.once.as_ref().map(|o| (o.within, o.ever)) {
+        None => Once::BySchedule,
+        Some((Some(within), _)) => Once::Within(within),
+        Some((None, Some(false))) => Once::Never,
+        Some((None, _)) => Once::Ever,
+    }
+}
+
+/// A path that the Dataset states for its profile; the Dataset's own check says what is wrong with it.
+fn own_path(text: &str, schema: &Schema, profile: &str, place: &Place<'_>) -> Result<Path, Vec<Finding>> {
+    let owner = Ref::new("Dataset", &place.bundle.campaign.dataset);
+    check_path(text, schema, profile).map_err(|problem| vec![Finding::of_problem(&owner, "spec.profile", problem)])
+}
+
+/// The to-one path from the item to the person: as named, or the only one there is.
+fn recipient(step: &step::Email, place: &Place<'_>, entity: &str, profile: &str) -> Result<Path, Vec<Finding>> {
+    if let Some(text) = &step.recipient {
+        let path = check_path(text, place.schema, entity)
+            .map_err(|problem| vec![Finding::of_problem(place.this, place.path("email", "recipient"), problem)])?;
+        if path.is_many || path.field.is_some() || path.entity != profile {
+            let message = format!("`{text}` must lead over to-one links to {profile}, the profile");
+            return Err(vec![place.finding("email", "recipient", message)]);
+        }
+        return Ok(path);
+    }
+    let start = Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false };
+    if entity == profile {
+        return Ok(start);
+    }
+    let mut ways = vec![];
+    find_ways(place.schema, start, profile, &mut vec![entity.to_owned()], &mut ways);
+    match ways.len() {
+        1 => Ok(ways.remove(0)),
+        0 => Err(vec![
+            place.finding("email", "recipient", format!("no to-one links lead from {entity} to {profile}, the profile"))
+                .hint("name the path with `recipient`, or lead the set there with `changeEntity`"),
+        ]),
+        _ => {
+            let names: Vec<String> = ways.iter().map(|w| format!("{entity}.{}", w.hops.join("."))).collect();
+            let message = format!("several paths lead from {entity} to {profile}: {}", names.join(", "));
+            Err(vec![place.finding("email", "recipient", message).hint("name one with `recipient`")])
+        }
+    }
+}
+
+fn find_ways(schema: &Schema, path: Path, profile: &str, seen: &mut Vec<String>, ways: &mut Vec<Path>) {
+    let Some(entity) = schema.entity(&path.entity).filter(|_| path.hops.len() < RECIPIENT_HOPS_MAX) else { return };
+    for link in entity.links.iter().filter(|link| !link.is_many) {
+        if seen.contains(&link.to) {
+            continue;
+        }
+        let hops = path.hops.iter().cloned().chain([link.name.clone()]).collect();
+        let next = Path { hops, field: None, entity: link.to.clone(), is_many: false };
+        if link.to == profile {
+            ways.push(next);
+            continue;
+        }
+        seen.push(link.to.clone());
+        find_ways(schema, next, profile, seen, ways);
+        seen.pop();
+    }
+}

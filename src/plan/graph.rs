@@ -1,0 +1,220 @@
+//! The graph of a campaign's steps: who reads whose output, and of which entity each set is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_query::SelectStatement;
+
+use super::{
+    Bundle, Finding, Ref,
+    activity::{self, Compiled, Output},
+    message::EmailPlan,
+};
+use crate::{
+    api::step::{Activity, Step as Declared},
+    rule::{Dialect, Inputs, Schema, nearest},
+};
+
+/// A campaign that can be run.
+pub struct Plan {
+    pub schema: Schema,
+    pub dialect: Dialect,
+    pub steps: Vec<Step>,
+}
+
+/// One compiled step.
+pub struct Step {
+    pub name: String,
+    pub compiled: Compiled,
+    /// What it gives to later steps; a channel step gives nothing.
+    pub outputs: Vec<Output>,
+}
+
+impl Plan {
+    /// The channel steps, numbered in the order of the steps.
+    pub fn emails(&self) -> impl Iterator<Item = (i64, &str, &EmailPlan)> {
+        self.steps.iter().zip(0_i64..).filter_map(|(step, no)| match &step.compiled {
+            Compiled::Email(email) => Some((no, step.name.as_str(), email.as_ref())),
+            _ => None,
+        })
+    }
+
+    /// The SELECT of each output of a step, over the SELECTs of its inputs.
+    pub fn selects(&self, step: &Step, input: &dyn Fn(&str) -> SelectStatement, inputs: &Inputs) -> activity::Selects {
+        step.compiled.selects(&activity::Ground { schema: &self.schema, dialect: self.dialect, inputs, input })
+    }
+}
+
+pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Finding>> {
+    let this = Ref::new("Campaign", &bundle.name);
+    let schema = bundle.schema(dialect);
+    let mut graph = Graph { outputs: BTreeMap::new(), read: BTreeSet::new(), found: vec![] };
+    graph.find_cycles(&this, &bundle.campaign.steps);
+    let mut steps = vec![];
+    if graph.found.is_empty() {
+        for (index, declared) in bundle.campaign.steps.iter().enumerate() {
+            if let Some(step) = graph.step(&this, bundle, &schema, index, declared) {
+                steps.push(step);
+            }
+        }
+        if graph.found.is_empty() {
+            graph.find_unread(&this, &bundle.campaign.steps, &steps);
+        }
+    }
+    if bundle.campaign.steps.iter().all(|s| !matches!(s.activity, Activity::Email(_))) && graph.found.is_empty() {
+        graph.found.push(Finding::new(&this, "spec.steps", "no step sends anything").hint("add a step with `email`"));
+    }
+    let topic = &bundle.campaign.topic;
+    if !bundle.dataset.topics.iter().any(|t| t.name == *topic) {
+        let mut finding = Finding::new(&this, "spec.topic", format!("dataset `{}` has no topic `{topic}`", bundle.campaign.dataset));
+        finding.hint = nearest(topic, bundle.dataset.topics.iter().map(|t| &*t.name)).map(|near| format!("did you mean `{near}`?"));
+        graph.found.push(finding);
+    }
+    if graph.found.is_empty() { Ok(Plan { schema, dialect, steps }) } else { Err(graph.found) }
+}
+
+struct Graph {
+    /// Every output so far, with its entity.
+    outputs: BTreeMap<String, String>,
+    read: BTreeSet<String>,
+    found: Vec<Finding>,
+}
+
+impl Graph {
+    /// A step reads only what stands before it; naming a later step or itself would be a circle or a mistake in order.
+    fn find_cycles(&mut self, this: &Ref, steps: &[Declared]) {
+        let position = |name: &str| steps.iter().position(|s| *s.name == *name.split('.').next().unwrap_or(name));
+        for (index, step) in steps.iter().enumerate() {
+            for (path, name) in inputs_of(step) {
+                let Some(other) = position(name).filter(|other| *other >= index) else { continue };
+                let at = format!("spec.steps[{index}].{path}");
+                let back = reaches(steps, other, index, &position);
+                let message = match back {
+                    Some(circle) => format!("the steps go in a circle: {circle}"),
+                    None => format!("`{name}` comes after `{}`, and a step reads only what stands before it", step.name),
+                };
+                let finding = Finding::new(this, at, message);
+                self.found.push(if other == index { finding } else { finding.hint("move the step up") });
+            }
+        }
+    }
+
+    fn step(&mut self, this: &Ref, bundle: &Bundle, schema: &Schema, index: usize, declared: &Declared) -> Option<Step> {
+        let before = self.found.len();
+        let wants = inputs_of(declared);
+        let mut resolved = vec![];
+        for (path, name) in &wants {
+            resolved.extend(self.resolve(this, &bundle.campaign.steps, index, path, name));
+        }
+        let takes_input = !matches!(declared.activity, Activity::Audience(_) | Activity::Union(_) | Activity::Intersect(_) | Activity::Subtract(_));
+        if takes_input && declared.from.is_none() {
+            resolved.extend(self.step_before(this, &bundle.campaign.steps, index));
+        }
+        if !takes_input && declared.from.is_some() {
+            let message = format!("`{}` takes no `from`", declared.activity.word());
+            self.found.push(Finding::new(this, format!("spec.steps[{index}].from"), message));
+        }
+        if self.found.len() > before {
+            return None;
+        }
+        let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved };
+        match activity::compile(&declared.activity, &place) {
+            Ok((compiled, outputs)) => {
+                self.outputs.extend(outputs.iter().map(|o| (o.name.clone(), o.entity.clone())));
+                Some(Step { name: declared.name.to_string(), compiled, outputs })
+            }
+            Err(found) => {
+                self.found.extend(found);
+                // Later steps are still checked, as far as they do not build on this one.
+                None
+            }
+        }
+    }
+
+    /// The output that `name` stands for, with its entity.
+    fn resolve(&mut self, this: &Ref, steps: &[Declared], index: usize, path: &str, name: &str) -> Option<(String, String)> {
+        if let Some(entity) = self.outputs.get(name) {
+            self.read.insert(name.to_owned());
+            return Some((name.to_owned(), entity.clone()));
+        }
+        let at = format!("spec.steps[{index}].{path}");
+        let branches: Vec<&str> = self.outputs.keys().filter(|o| o.starts_with(&format!("{name}."))).map(String::as_str).collect();
+        let finding = match steps.iter().find(|s| *s.name == *name) {
+            Some(_) if !branches.is_empty() => {
+                Finding::new(this, at, format!("`{name}` has several outputs")).hint(format!("name one of {}", branches.join(", ")))
+            }
+            Some(s) if matches!(s.activity, Activity::Email(_)) => {
+                Finding::new(this, at, format!("`{name}` sends messages and has no output to read"))
+            }
+            // The step is wrong itself, and that is said there.
+            Some(_) => return None,
+            None => {
+                let known = self.outputs.keys().map(String::as_str);
+                let mut finding = Finding::new(this, at, format!("there is no step or branch `{name}`"));
+                finding.hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
+                finding
+            }
+        };
+        self.found.push(finding);
+        None
+    }
+
+    fn step_before(&mut self, this: &Ref, steps: &[Declared], index: usize) -> Option<(String, String)> {
+        let Some(before) = index.checked_sub(1).and_then(|i| steps.get(i)) else {
+            let message = format!("`{}` has no step before it to read", steps[index].name);
+            self.found.push(Finding::new(this, format!("spec.steps[{index}]"), message).hint("begin with an `audience` step"));
+            return None;
+        };
+        let name = before.name.to_string();
+        let has_from = "name";
+        self.resolve(this, steps, index, has_from, &name)
+    }
+
+    fn find_unread(&mut self, this: &Ref, declared: &[Declared], steps: &[Step]) {
+        for (index, step) in steps.iter().enumerate() {
+            for output in &step.outputs {
+                let is_read = self.read.contains(&output.name);
+                let path = format!("spec.steps[{index}]{}", output.path);
+                let may_be_unused = output.is_unused || declared.get(index).is_some_and(|d| d.unused);
+                if !is_read && !may_be_unused {
+                    let message = format!("nothing reads `{}`", output.name);
+                    self.found.push(Finding::new(this, path, message).hint("read it in a later step, or say `unused: true`"));
+                }
+            }
+        }
+    }
+}
+
+/// The names that a step reads by itself, with the path of each.
+fn inputs_of(step: &Declared) -> Vec<(String, &str)> {
+    let mut names: Vec<(String, &str)> = step.from.iter().map(|from| ("from".to_owned(), from.as_str())).collect();
+    match &step.activity {
+        Activity::Union(set) | Activity::Intersect(set) => {
+            let word = step.activity.word();
+            names.extend(set.of.iter().enumerate().map(|(i, name)| (format!("{word}.of[{i}]"), name.as_str())));
+        }
+        Activity::Subtract(subtract) => {
+            names.push(("subtract.from".to_owned(), subtract.from.as_str()));
+            names.extend(subtract.minus.iter().enumerate().map(|(i, name)| (format!("subtract.minus[{i}]"), name.as_str())));
+        }
+        _ => {}
+    }
+    names
+}
+
+/// The way from one step back to another, if its inputs lead there.
+fn reaches(steps: &[Declared], from: usize, to: usize, position: &dyn Fn(&str) -> Option<usize>) -> Option<String> {
+    let mut ways = vec![vec![from]];
+    let mut seen = BTreeSet::new();
+    while let Some(way) = ways.pop() {
+        let at = way.last().copied()?;
+        if at == to {
+            let names: Vec<&str> = std::iter::once(to).chain(way).map(|i| &*steps[i].name).collect();
+            return Some(names.join(" -> "));
+        }
+        if seen.insert(at) {
+            let next = inputs_of(&steps[at]).into_iter().filter_map(|(_, name)| position(name));
+            ways.extend(next.map(|n| way.iter().copied().chain([n]).collect()));
+        }
+    }
+    None
+}

@@ -1,0 +1,208 @@
+//! A channel step: who gets it, over which path, with which columns of the store.
+//!
+//! A template names the fields it reads, so that only those columns of the profile and of the item are fetched: the
+//! *skinny profile*.
+
+use sea_query::{Expr, ExprTrait, SelectStatement};
+
+use super::{Finding, Ref};
+use crate::{
+    api::duration::Duration,
+    rule::{Dialect, Path, Query, Schema, check_path, nearest, schema::{Entity, FieldType}},
+    send::template::{Read, Template, TemplateProblem},
+};
+
+/// Names that a template may use beside the entities, with what each has.
+const OTHERS: [(&str, &[&str]); 4] = [("campaign", &["name"]), ("run", &["name"]), ("sender", &["name", "address"]), ("now", &[])];
+
+/// `once`, as declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Once {
+    /// Ever for `at`, `immediate` and runs made by hand; never for `cron`.
+    BySchedule,
+    Ever,
+    Never,
+    Within(Duration),
+}
+
+/// A compiled `email` step.
+pub struct EmailPlan {
+    pub input: String,
+    /// The entity of the set: each of its rows is an item.
+    pub entity: String,
+    pub channel: String,
+    pub template: Template,
+    pub per_profile: bool,
+    /// From the item to the person.
+    pub recipient: Path,
+    /// From the item to the address.
+    pub to: Path,
+    pub locale: Option<Path>,
+    pub reads: Vec<Column>,
+    pub topic: String,
+    pub is_marketing: bool,
+    /// What holds where no consent is recorded.
+    pub is_in_by_default: bool,
+    pub once: Once,
+    pub expires_after: Duration,
+}
+
+/// A column that the template reads: its name there, where it stands and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub names: Vec<String>,
+    pub path: Path,
+    pub ty: FieldType,
+}
+
+/// What a template's names may mean.
+pub struct Scope<'a> {
+    pub schema: &'a Schema,
+    pub item: &'a str,
+    pub profile: &'a str,
+    pub recipient: &'a Path,
+}
+
+/// A template's own problems as findings of its object.
+pub fn template_findings(owner: &Ref, problems: Vec<TemplateProblem>) -> Vec<Finding> {
+    problems
+        .into_iter()
+        .map(|p| Finding { span: Some(p.span), hint: p.hint, ..Finding::new(owner, p.path, p.message) })
+        .collect()
+}
+
+/// The columns behind the variables of a template; each name must be a field that can be reached.
+pub fn resolve_reads(owner: &Ref, reads: &[Read], scope: &Scope<'_>) -> Result<Vec<Column>, Vec<Finding>> {
+    let (mut columns, mut found) = (vec![], vec![]);
+    for read in reads {
+        match resolve(read, scope) {
+            Ok(Some(column)) if !columns.contains(&column) => columns.push(column),
+            Ok(_) => {}
+            Err((message, hint)) => {
+                let finding = Finding::new(owner, &read.path, message);
+                found.push(Finding { span: Some(read.span.clone()), hint, ..finding });
+            }
+        }
+    }
+    if found.is_empty() { Ok(columns) } else { Err(found) }
+}
+
+fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Option<String>)> {
+    let Some(first) = read.names.first() else { return Ok(None) };
+    if let Some((_, parts)) = OTHERS.iter().find(|(name, _)| name == first) {
+        return match read.names.get(1) {
+            None if parts.is_empty() => Ok(None),
+            Some(part) if parts.contains(&part.as_str()) && read.names.len() == 2 => Ok(None),
+            _ => Err((format!("`{}` is not one of {}", read.names.join("."), others()), None)),
+        };
+    }
+    let start = match first.as_str() {
+        name if name == scope.item => Path { hops: vec![], field: None, entity: scope.item.to_owned(), is_many: false },
+        name if name == scope.profile => scope.recipient.clone(),
+        _ => {
+            let known = [scope.item, scope.profile, "campaign", "run", "sender", "now"];
+            let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
+            let said = format!("`{first}` is not known to this template; it is sent with {}, {}, {}", scope.item, scope.profile, others());
+            return Err((said, hint));
+        }
+    };
+    let rest = check_path(&read.names.join("."), scope.schema, &start.entity).map_err(|p| (p.message, p.hint))?;
+    if rest.is_many {
+        return Err((format!("`{}` leads to many rows", read.names.join(".")), Some("a template reaches one row over to-one links".to_owned())));
+    }
+    let path = start.join(&rest);
+    let Some(ty) = path.field_type(scope.schema) else {
+        return Err((format!("`{}` is a row, not a field", read.names.join(".")), Some("name one of its fields".to_owned())));
+    };
+    Ok(Some(Column { names: read.names.clone(), path, ty }))
+}
+
+fn others() -> String {
+    let names: Vec<String> = OTHERS
+        .iter()
+        .flat_map(|(name, parts)| if parts.is_empty() { vec![(*name).to_owned()] } else { parts.iter().map(|p| format!("{name}.{p}")).collect() })
+        .collect();
+    names.join(", ")
+}
+
+impl EmailPlan {
+    /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, and its `place`.
+    pub fn entries(&self, schema: &Schema, profile: &str, dialect: Dialect, set: SelectStatement) -> Option<SelectStatement> {
+        let (entity, person) = (schema.entity(&self.entity)?, schema.entity(profile)?);
+        let mut query = Query::over_set(schema, entity, dialect, set);
+        let item = canonical(&mut query, entity, &[]);
+        let profile = canonical(&mut query, person, &self.recipient.hops);
+        let unmatched = profile.clone().is_null();
+        let reason = if self.per_profile {
+            let key = query.key();
+            let marks = vec!["?"; key.len()].join(", ");
+            let rank = query.custom(&format!("row_number() OVER (PARTITION BY ? ORDER BY {marks})"), [profile.clone()].into_iter().chain(key));
+            query.custom("CASE WHEN ? THEN 'UnmatchedProfile' WHEN ? > 1 THEN 'Duplicate' END", [unmatched, rank])
+        } else {
+            query.custom("CASE WHEN ? THEN 'UnmatchedProfile' END", [unmatched])
+        };
+        query.column(item.clone(), "item");
+        query.column(profile, "profile");
+        query.column(reason, "reason");
+        // A single key in its own order; several as their text.
+        let place = if entity.key.len() == 1 { query.key().into_iter().next().unwrap_or(item) } else { item };
+        query.column(place, "place");
+        Some(query.finish())
+    }
+
+    /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
+    /// the template reads.
+    pub fn skinny(&self, schema: &Schema, dialect: Dialect, set: SelectStatement, carried: &[&str]) -> Option<SelectStatement> {
+        let entity = schema.entity(&self.entity)?;
+        let mut query = Query::over_set_keeping(schema, entity, dialect, set);
+        for name in carried {
+            query.column(Query::set_column(name), name);
+        }
+        let to = query.path(&self.to);
+        query.column(to, "address_text");
+        let locale = match &self.locale {
+            Some(path) => query.path(path),
+            None => query.custom("CAST(NULL AS TEXT)", []),
+        };
+        query.column(locale, "locale_text");
+        for (index, column) in self.reads.iter().enumerate() {
+            let value = query.path(&column.path);
+            let value = portable(&query, value, column.ty);
+            query.column(value, &format!("c{index}"));
+        }
+        query.order_by(Query::set_column("seq"));
+        Some(query.finish())
+    }
+}
+
+/// The canonical text of a row's key, reached over to-one links; missing where there is no row.
+fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
+    let dialect = query.dialect();
+    let mut parts = vec![];
+    for name in &entity.key {
+        let path = Path { hops: hops.to_vec(), field: Some(name.clone()), entity: entity.name.clone(), is_many: false };
+        let column = query.path(&path);
+        let is_date = entity.field(name).is_some_and(|f| f.ty == FieldType::Date);
+        parts.push(if is_date && dialect == Dialect::Postgres { query.custom("to_char(?, 'YYYY-MM-DD')", [column]) } else { column });
+    }
+    if let [one] = parts.as_slice() {
+        return query.custom("CAST(? AS TEXT)", [one.clone()]);
+    }
+    let template = match dialect {
+        Dialect::Sqlite => format!("json_array({})", vec!["?"; parts.len()].join(", ")),
+        Dialect::Postgres => format!("('[' || {} || ']')", vec!["CAST(to_json(?) AS TEXT)"; parts.len()].join(" || ',' || ")),
+    };
+    let Some(first) = parts.first().cloned() else { return query.custom("CAST(NULL AS TEXT)", []) };
+    let text = query.custom(&template, parts);
+    query.custom("CASE WHEN ? IS NULL THEN NULL ELSE ? END", [first, text])
+}
+
+/// A column in a form that both databases hand over alike: times as microseconds, decimals and dates as text.
+fn portable(query: &Query<'_>, value: Expr, ty: FieldType) -> Expr {
+    match (ty, query.dialect()) {
+        (FieldType::Timestamp, Dialect::Postgres) => query.custom("CAST(extract(epoch FROM ?) * 1000000 AS BIGINT)", [value]),
+        (FieldType::Date, Dialect::Postgres) => query.custom("to_char(?, 'YYYY-MM-DD')", [value]),
+        (FieldType::Decimal { .. }, Dialect::Postgres) => query.custom("CAST(? AS TEXT)", [value]),
+        _ => value,
+    }
+}

@@ -1,0 +1,155 @@
+//! Resources become an executable plan: references resolved, the graph checked, the revision hashed.
+//!
+//! Nothing here touches a store or a cluster: what goes in are specs, what comes out are SELECT statements and
+//! templates, or findings that point at a field. A run and a preview use the same plan.
+
+pub mod activity;
+pub mod dataset;
+mod graph;
+pub mod message;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec, step::Activity},
+    rule::{Dialect, Schema},
+};
+
+pub use graph::{Plan, Step};
+
+/// A kind and a name in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ref {
+    pub kind: &'static str,
+    pub name: String,
+}
+
+impl Ref {
+    pub fn new(kind: &'static str, name: &str) -> Self {
+        Self { kind, name: name.to_owned() }
+    }
+}
+
+/// What is wrong with an object, at one of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub object: Ref,
+    /// Such as `spec.steps[2].audience.where`.
+    pub path: String,
+    /// Bytes in the text at that path.
+    pub span: Option<Range<usize>>,
+    pub message: String,
+    pub hint: Option<String>,
+    /// The object itself is right; something it refers to is not there.
+    pub is_missing_reference: bool,
+}
+
+impl Finding {
+    pub fn new(object: &Ref, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { object: object.clone(), path: path.into(), span: None, message: message.into(), hint: None, is_missing_reference: false }
+    }
+
+    pub(crate) fn of_problem(object: &Ref, path: impl Into<String>, problem: crate::rule::Problem) -> Self {
+        Self { span: Some(problem.span), hint: problem.hint, ..Self::new(object, path, problem.message) }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} `{}`, {}: {}", self.object.kind, self.object.name, self.path, self.message)?;
+        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+    }
+}
+
+/// Everything that shapes a run, pinned: the store keeps it under its hash, so an edit never changes a run in flight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bundle {
+    pub namespace: String,
+    pub name: String,
+    pub campaign: CampaignSpec,
+    pub dataset: DatasetSpec,
+    pub audiences: BTreeMap<String, AudienceSpec>,
+    pub channels: BTreeMap<String, ChannelSpec>,
+    pub templates: BTreeMap<String, MessageTemplateSpec>,
+}
+
+/// Where the specs of one namespace are found by name.
+pub trait Library {
+    fn dataset(&self, name: &str) -> Option<DatasetSpec>;
+    fn audience(&self, name: &str) -> Option<AudienceSpec>;
+    fn channel(&self, name: &str) -> Option<ChannelSpec>;
+    fn template(&self, name: &str) -> Option<MessageTemplateSpec>;
+}
+
+impl Bundle {
+    /// Gathers what a campaign refers to; every missing reference is a finding.
+    pub fn gather(namespace: &str, name: &str, campaign: &CampaignSpec, library: &dyn Library) -> Result<Self, Vec<Finding>> {
+        let this = Ref::new("Campaign", name);
+        let mut missing = vec![];
+        let mut lost = |kind: &str, name: &str, path: String| {
+            let finding = Finding::new(&this, path, format!("there is no {kind} `{name}` in namespace {namespace}"));
+            missing.push(Finding { is_missing_reference: true, ..finding });
+        };
+        let dataset = library.dataset(&campaign.dataset);
+        if dataset.is_none() {
+            lost("Dataset", &campaign.dataset, "spec.dataset".to_owned());
+        }
+        let (mut audiences, mut channels, mut templates) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (index, step) in campaign.steps.iter().enumerate() {
+            let at = |field: &str| format!("spec.steps[{index}].{}.{field}", step.activity.word());
+            match &step.activity {
+                Activity::Audience(audience) => {
+                    let Some(name) = &audience.reference else { continue };
+                    match library.audience(name) {
+                        Some(spec) => drop(audiences.insert(name.to_string(), spec)),
+                        None => lost("Audience", name, at("ref")),
+                    }
+                }
+                Activity::Email(email) => {
+                    match library.channel(&email.channel) {
+                        Some(spec) => drop(channels.insert(email.channel.to_string(), spec)),
+                        None => lost("Channel", &email.channel, at("channel")),
+                    }
+                    match library.template(&email.template) {
+                        Some(spec) => drop(templates.insert(email.template.to_string(), spec)),
+                        None => lost("MessageTemplate", &email.template, at("template")),
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
+        match dataset {
+            Some(dataset) if missing.is_empty() => Ok(Self { namespace, name, campaign, dataset, audiences, channels, templates }),
+            _ => Err(missing),
+        }
+    }
+
+    /// The text that the store keeps, and its hash.
+    ///
+    /// # Errors
+    /// If a spec cannot be written as JSON, which would be a fault of ours.
+    pub fn revision(&self) -> Result<(String, String), serde_json::Error> {
+        let text = serde_json::to_string(self)?;
+        let hash: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        Ok((hash, text))
+    }
+
+    /// Compiles the plan for one of the two databases.
+    pub fn compile(&self, dialect: Dialect) -> Result<Plan, Vec<Finding>> {
+        graph::compile(self, dialect)
+    }
+
+    pub(crate) fn schema(&self, dialect: Dialect) -> Schema {
+        dataset::schema_of(&self.dataset, &self.namespace, &self.campaign.dataset, dialect)
+    }
+}

@@ -4,3 +4,6 @@ pub mod store;
 pub mod source;
 pub mod send;
 pub mod plan;
+pub mod clock;
+pub mod ingest;
+pub mod run;

@@ -1,0 +1,4 @@
+//! The life of a run: when it starts, how its steps are evaluated, when it is done.
+
+pub mod engine;
+pub mod schedule;

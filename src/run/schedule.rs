@@ -1,0 +1,181 @@
+//! When a campaign starts: `at`, `immediate`, `cron` in a time zone, or by hand.
+//!
+//! Daylight saving follows cron's own rule: a start in the skipped hour happens once, just after it; one in the
+//! repeated hour happens once. An edit never fires for the past: what lies before the first look is not due.
+
+use croner::{Cron, parser::{CronParser, Seconds}};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::api::campaign::{Schedule, Start};
+
+/// Starts looked through in one go; more were missed than anyone reads about, and are counted in further looks.
+const STARTS_MAX: usize = 1_000;
+
+/// A schedule that is well-formed.
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    start: Timed,
+    zone: TimeZone,
+    pub starting_deadline: jiff::SignedDuration,
+}
+
+#[derive(Clone, Debug)]
+enum Timed {
+    Cron(Box<Cron>, String),
+    At(Timestamp),
+    Immediate(Option<Timestamp>),
+}
+
+/// What a look at the schedule found, between the last look and now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Starts that are due and in time, oldest first.
+    pub due: Vec<Timestamp>,
+    /// Starts whose deadline has passed.
+    pub missed: Vec<Timestamp>,
+    pub next: Option<Timestamp>,
+}
+
+impl Timetable {
+    /// Reads a schedule.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub fn of(schedule: &Schedule) -> Result<Self, (&'static str, String)> {
+        let name = schedule.time_zone.as_deref().unwrap_or("UTC");
+        let zone = TimeZone::get(name).map_err(|_| ("timeZone", format!("`{name}` is not a time zone")))?;
+        let start = match &schedule.start {
+            Start::At(at) => Timed::At(at.0),
+            Start::Immediate(immediate) => Timed::Immediate(immediate.not_after.as_ref().map(|t| t.0)),
+            Start::Cron(text) => {
+                let parser = CronParser::builder().seconds(Seconds::Optional).build();
+                let cron = parser.parse(text).map_err(|e| ("cron", format!("`{text}` is not a cron expression: {e}")))?;
+                let never = || ("cron", format!("`{text}` never comes"));
+                let probe = Timestamp::UNIX_EPOCH.to_zoned(zone.clone());
+                cron.find_next_occurrence(&probe, true).map_err(|_| never())?;
+                Timed::Cron(Box::new(cron), text.clone())
+            }
+        };
+        Ok(Self { start, zone, starting_deadline: schedule.starting_deadline.as_signed() })
+    }
+
+    /// The schedule in words, for a status.
+    pub fn words(&self) -> String {
+        match &self.start {
+            Timed::Cron(_, text) => format!("{text} {}", self.zone.iana_name().unwrap_or("UTC")),
+            Timed::At(at) => format!("at {at}"),
+            Timed::Immediate(_) => "immediate".to_owned(),
+        }
+    }
+
+    /// An instant in the schedule's zone, for a person.
+    pub fn in_zone(&self, at: Timestamp) -> String {
+        at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string()
+    }
+
+    /// Whether the campaign starts once and never again, whatever becomes of its object.
+    pub fn is_once(&self) -> bool {
+        !matches!(self.start, Timed::Cron(..))
+    }
+
+    /// Until when an `immediate` may still start; required at live delivery.
+    pub fn not_after(&self) -> Option<Option<Timestamp>> {
+        match self.start {
+            Timed::Immediate(not_after) => Some(not_after),
+            _ => None,
+        }
+    }
+
+    /// What became due after `looked`, up to `now`. `first_seen` says that nothing was known before `looked`.
+    pub fn look(&self, looked: Timestamp, now: Timestamp, has_run: bool) -> Look {
+        match &self.start {
+            Timed::Immediate(not_after) if has_run || not_after.is_some_and(|end| now > end) => Look::default(),
+            Timed::Immediate(_) => Look { due: vec![now], ..Look::default() },
+            Timed::At(_) if has_run => Look::default(),
+            Timed::At(at) if *at > now => Look { next: Some(*at), ..Look::default() },
+            // Already past when it was first seen: it is missed, not made up.
+            Timed::At(at) if *at <= looked => Look::default(),
+            Timed::At(at) => self.sort([*at].into_iter(), now),
+            Timed::Cron(cron, _) => {
+                let mut from = looked.to_zoned(self.zone.clone());
+                let mut starts = vec![];
+                let next = loop {
+                    let Ok(next) = cron.find_next_occurrence(&from, false) else { break None };
+                    if next.timestamp() > now || starts.len() >= STARTS_MAX {
+                        break Some(next.timestamp());
+                    }
+                    starts.push(next.timestamp());
+                    from = next;
+                };
+                Look { next, ..self.sort(starts.into_iter(), now) }
+            }
+        }
+    }
+
+    fn sort(&self, starts: impl Iterator<Item = Timestamp>, now: Timestamp) -> Look {
+        let in_time = |at: &Timestamp| now.duration_since(*at) <= self.starting_deadline;
+        let (due, missed) = starts.partition(in_time);
+        Look { due, missed, next: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::campaign::{Immediate, Overlap};
+
+    fn table(start: Start, zone: &str) -> Timetable {
+        let deadline = "1h".parse().unwrap();
+        Timetable::of(&Schedule { start, time_zone: Some(zone.into()), starting_deadline: deadline, overlap: Overlap::Forbid }).unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn starts(cron: &str, from: &str, to: &str) -> Vec<String> {
+        let table = table(Start::Cron(cron.into()), "Europe/Rome");
+        let (mut looked, end, mut found) = (at(from), at(to), vec![]);
+        while let Some(next) = table.look(looked, looked, false).next.filter(|n| *n <= end) {
+            found.push(next.to_string());
+            looked = next;
+        }
+        found
+    }
+
+    #[test]
+    fn the_skipped_hour_starts_once_just_after_it() {
+        assert_eq!(starts("30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z"), ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+    }
+
+    #[test]
+    fn the_repeated_hour_starts_once() {
+        assert_eq!(starts("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"), ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+    }
+
+    #[test]
+    fn a_start_past_its_deadline_is_missed() {
+        let table = table(Start::Cron("0 9 * * *".into()), "UTC");
+        let look = table.look(at("2026-01-01T10:00:00Z"), at("2026-01-04T09:30:00Z"), false);
+        assert_eq!(look.due, [at("2026-01-04T09:00:00Z")]);
+        assert_eq!(look.missed, [at("2026-01-02T09:00:00Z"), at("2026-01-03T09:00:00Z")]);
+        assert_eq!(look.next, Some(at("2026-01-05T09:00:00Z")));
+    }
+
+    #[test]
+    fn once_means_once() {
+        let now = at("2026-01-01T10:00:00Z");
+        let immediate = table(Start::Immediate(Immediate { not_after: None }), "UTC");
+        assert_eq!((immediate.look(now, now, false).due.len(), immediate.look(now, now, true).due.len()), (1, 0));
+        let past = table(Start::At(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at("2026-01-01T09:59:00Z"))), "UTC");
+        assert_eq!(past.look(now, now, false), Look::default());
+    }
+
+    #[test]
+    fn what_never_comes_is_refused() {
+        let schedule = |cron: &str, zone: &str| Schedule { start: Start::Cron(cron.into()), time_zone: Some(zone.into()), starting_deadline: "1h".parse().unwrap(), overlap: Overlap::Forbid };
+        assert_eq!(Timetable::of(&schedule("0 0 31 2 *", "UTC")).unwrap_err(), ("cron", "`0 0 31 2 *` never comes".to_owned()));
+        assert_eq!(Timetable::of(&schedule("0 9 * * *", "Europe/Roma")).unwrap_err().0, "timeZone");
+        assert_eq!(Timetable::of(&schedule("every day", "UTC")).unwrap_err().0, "cron");
+    }
+}

@@ -111,21 +111,18 @@ pub async fn read_file(store: &Store, place: Place<'_>, dataset: &DatasetSpec, e
         rejected: 0,
         problem: None,
     };
-    let (mut rejects, mut problem) = (vec![], None);
-    match read {
+    let mut rejects = vec![];
+    note.problem = match read {
         Ok(counts) => {
-            note.rows = counts.rows;
-            note.rejected = counts.rejected;
-            rejects = counts.rejects;
-            problem = too_many_rejects(entity, &note, rejects.first());
+            (note.rows, note.rejected, rejects) = (counts.rows, counts.rejected, counts.rejects);
+            too_many_rejects(entity, &note, rejects.first())
         }
-        Err(message) => problem = Some(message),
-    }
-    if problem.is_some() {
+        Err(message) => Some(message),
+    };
+    if note.problem.is_some() {
         // Refused whole: nothing of it stays but the note.
         drop(tx);
         tx = store.begin().await?;
-        note.problem = problem;
     } else {
         for rule in consent_rules(dataset, entity, &format!("file:{}", file.name)) {
             tx.log_consent(place, entity, &rule, now).await?;

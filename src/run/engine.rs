@@ -1,1 +1,119 @@
+//! The evaluation of a run: every step becomes a work table, every channel step enters the ledger.
+//!
+//! It is one transaction that sees one moment of the data: a crash in the middle leaves nothing, and the run begins again.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sea_query::{Alias, Query, SelectStatement};
+
+use crate::{
+    plan::{
+        Bundle, Plan,
+        activity::{self, Compiled},
+        message::{EmailPlan, Once},
+    },
+    rule::{Inputs, Path},
+    run::schedule::Timetable,
+    store::{
+        self, Store,
+        campaign::{Origin, Run, State, StepCount},
+        entity::work_table,
+        ledger::{ChannelStep, Column},
+    },
+};
+
+/// Plans a run: from `Pending` to `Sending`, or to `Done` where nothing is to be sent. False if it was no longer pending.
+pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, now: Timestamp) -> store::Result<bool> {
+    let shards = store.shards().await?;
+    let is_dry = run.mode == "DryRun";
+    let inputs = Inputs::at(run.scheduled);
+    let mut tx = store.begin().await?;
+    tx.freeze().await?;
+    let (mut counts, mut tables) = (vec![], BTreeMap::<String, SelectStatement>::new());
+    for step in &plan.steps {
+        let selects = plan.selects(step, &|name| tables.get(name).cloned().unwrap_or_else(Query::select), &inputs);
+        let left = match &selects.left {
+            Some(select) => Some(tx.count(select).await?),
+            None => None,
+        };
+        let mut made = vec![];
+        for (output, select) in step.outputs.iter().zip(&selects.outputs) {
+            let Some(entity) = bundle.dataset.entities.iter().find(|e| *e.name == *output.entity) else { continue };
+            let table = work_table(run.no, &output.name);
+            let columns: Vec<Column<'_>> = entity.key.iter().map(|name| Column { name }).collect();
+            let out = tx.fill_work_table(&table, entity, &columns, select).await?;
+            let keys = read_back(&table, &columns);
+            if let Compiled::Audience(audience) = &step.compiled
+                && let Some(reference) = &audience.reference
+            {
+                let profiles = count_profiles(&mut tx, bundle, plan, &output.entity, &keys).await?;
+                tx.note_audience(&run.namespace, reference, out, profiles, now).await?;
+            }
+            counts.push(StepCount { name: output.name.clone(), out, left, table: Some(table) });
+            made.push((output.name.clone(), keys));
+        }
+        tables.extend(made);
+    }
+    if !is_dry {
+        for (step_no, step, email) in plan.emails() {
+            let set = tables.get(&email.input).cloned().unwrap_or_else(Query::select);
+            let profile = &*bundle.dataset.profile.entity;
+            let Some(entries) = email.entries(&plan.schema, profile, plan.dialect, set) else { continue };
+            let channel = ChannelStep {
+                run,
+                step_no,
+                step,
+                channel: &email.channel,
+                expires: expires(email, now),
+                once_since: once_since(email.once, bundle, run, now),
+                shards,
+            };
+            tx.plan_channel(&channel, &entries, now).await?;
+        }
+    }
+    tx.put_steps(run.no, &counts).await?;
+    let (to, reason) = if is_dry { (State::Done, "Completed") } else { (State::Sending, "") };
+    let moved = tx.move_run(run.no, State::Pending, to, reason, "", now).await?;
+    if moved {
+        tx.commit().await?;
+    }
+    Ok(moved)
+}
+
+fn read_back(table: &str, columns: &[Column<'_>]) -> SelectStatement {
+    let mut select = Query::select();
+    for column in columns {
+        select.column(Alias::new(column.name));
+    }
+    select.from(Alias::new(table)).to_owned()
+}
+
+/// Distinct people behind a set, where one path of to-one links leads to them.
+async fn count_profiles(tx: &mut store::Tx, bundle: &Bundle, plan: &Plan, entity: &str, set: &SelectStatement) -> store::Result<Option<i64>> {
+    let Some(way) = activity::only_way(&plan.schema, entity, &bundle.dataset.profile.entity) else { return Ok(None) };
+    let Some(from) = plan.schema.entity(entity) else { return Ok(None) };
+    if way == (Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false }) {
+        return tx.count(set).await.map(Some);
+    }
+    let query = crate::rule::Query::over_set(&plan.schema, from, plan.dialect, set.clone());
+    tx.count(&query.reached(&way)).await.map(Some)
+}
+
+fn expires(email: &EmailPlan, now: Timestamp) -> Timestamp {
+    now.checked_add(email.expires_after.as_signed()).unwrap_or(Timestamp::MAX)
+}
+
+/// From when on an earlier message to the same item holds this one back.
+fn once_since(once: Once, bundle: &Bundle, run: &Run, now: Timestamp) -> Option<Timestamp> {
+    match once {
+        Once::Never => None,
+        Once::Ever => Some(Timestamp::UNIX_EPOCH),
+        Once::Within(time) => Some(now.checked_sub(time.as_signed()).unwrap_or(Timestamp::UNIX_EPOCH)),
+        Once::BySchedule => {
+            let table = bundle.campaign.schedule.as_ref().and_then(|s| Timetable::of(s).ok());
+            let is_cron = run.origin == Origin::Schedule && table.is_some_and(|t| !t.is_once());
+            (!is_cron).then_some(Timestamp::UNIX_EPOCH)
+        }
+    }
+}

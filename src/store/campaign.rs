@@ -291,7 +291,7 @@ impl Tx {
             let table = step.table.clone();
             vec![run_no.into(), position.into(), (&step.name).into(), step.out.into(), step.left.into(), table.into()]
         });
-        self.execute_each(sql, rows).await
+        self.execute_each(sql, rows.collect()).await
     }
 }
 

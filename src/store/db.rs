@@ -315,7 +315,7 @@ impl Tx {
     }
 
     /// Runs a statement with each row of values in turn, prepared once.
-    pub async fn execute_each(&mut self, text: &str, rows: impl IntoIterator<Item = Vec<Bind>>) -> Result<()> {
+    pub async fn execute_each(&mut self, text: &str, rows: Vec<Vec<Bind>>) -> Result<()> {
         for binds in rows {
             self.execute(Sql::composed(text.to_owned(), binds)).await?;
         }

@@ -84,7 +84,7 @@ pub fn table_ref(table: &Table) -> TableRef {
 }
 
 /// Quotes an identifier; both databases double the quote inside.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -102,6 +102,17 @@ fn column(name: &str, kind: FieldKind, precision: u8, scale: u8, dialect: Dialec
         (FieldKind::Decimal | FieldKind::Timestamp, Dialect::Sqlite) => column.big_integer(),
     };
     column
+}
+
+/// A key field as a column of a work table.
+pub(super) fn key_column(entity: &Entity, name: &str, dialect: Dialect) -> ColumnDef {
+    let kind = entity.fields.iter().find(|f| *f.name == *name).map_or(FieldKind::String, |f| f.kind);
+    column(name, kind, 18, 0, dialect)
+}
+
+/// The name of a run's work table: unique by the run's number, whole in either database.
+pub fn work_table(run_no: i64, output: &str) -> String {
+    identifier(&format!("w_{run_no}_{}", output.replace('.', "_")))
 }
 
 /// A field's type in words, as it stands in the shape.
@@ -425,7 +436,7 @@ impl Tx {
         let rows = rejects.iter().map(|r| {
             with(vec![(&file.path).into(), r.line.into(), r.field.clone().into(), (&r.reason).into(), micros(now).into()])
         });
-        self.execute_each(insert, rows).await
+        self.execute_each(insert, rows.collect()).await
     }
 }
 

@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sea_query::SelectStatement;
+use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use super::{Bind, Result, Row, Sql, Store, Tx, campaign::Run, micros};
-use crate::{api::campaign_run::Totals, rule::Dialect};
+use crate::{
+    api::{campaign_run::Totals, dataset::Entity},
+    rule::Dialect,
+};
 
 /// How a recipient's part in a channel step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,20 @@ pub struct ChannelStep<'a> {
     pub shards: i64,
 }
 
+/// A column of a work table: one of the entity's key fields.
+pub struct Column<'a> {
+    pub name: &'a str,
+}
+
+/// Whose consent a batch needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Topic<'a> {
+    pub namespace: &'a str,
+    pub dataset: &'a str,
+    pub topic: &'a str,
+    pub channel: &'a str,
+}
+
 /// A claimed range of one step's shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -72,6 +89,42 @@ pub struct Batch {
 impl Batch {
     fn key(&self) -> Vec<Bind> {
         vec![self.run_day.into(), self.run_no.into(), self.step_no.into(), self.shard.into()]
+    }
+
+    /// The messages of the batch that have no outcome: `seq`, `item`, `profile`, how many `attempts` were made, whether
+    /// the newest consent is `granted`, and the key of the item under its own names.
+    pub fn waiting(&self, entity: &Entity, topic: Topic<'_>, dialect: Dialect) -> SelectStatement {
+        let column = |name: &str| Expr::col((Alias::new("l"), Alias::new(name)));
+        let custom = |template: &str, parts: Vec<Expr>| match dialect {
+            Dialect::Sqlite => Expr::cust_with_exprs(template.to_owned(), parts),
+            Dialect::Postgres => Expr::cust_with_exprs(template.replace('?', "$"), parts),
+        };
+        let same = |alias: &str| {
+            let keys = ["run_day", "run_no", "step_no", "shard", "seq"].map(|k| format!("{alias}.{k} = l.{k}"));
+            keys.join(" AND ")
+        };
+        let mut select = sea_query::Query::select();
+        for name in ["seq", "item", "profile"] {
+            select.column((Alias::new("l"), Alias::new(name)));
+        }
+        let attempts = format!("(SELECT max(a.attempt) FROM attempt a WHERE {})", same("a"));
+        let granted = "(SELECT c.granted FROM consent c WHERE c.namespace = ? AND c.dataset = ? AND c.topic = ? AND c.channel = ? \
+                       AND c.profile = l.profile ORDER BY c.at_us DESC, c.granted ASC LIMIT 1)";
+        let of = [topic.namespace, topic.dataset, topic.topic, topic.channel].map(|text| Expr::val(text.to_owned()));
+        select.expr_as(Expr::cust(attempts), Alias::new("attempts")).expr_as(custom(granted, of.into()), Alias::new("granted"));
+        for (index, name) in entity.key.iter().enumerate() {
+            select.expr_as(Expr::cust(super::entity::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));
+        }
+        select.from_as(Alias::new("ledger"), Alias::new("l"));
+        let key = [("run_day", self.run_day), ("run_no", self.run_no), ("step_no", self.step_no), ("shard", self.shard)];
+        for (name, value) in key {
+            select.and_where(column(name).eq(value));
+        }
+        select.and_where(column("seq").gte(self.first_seq)).and_where(column("seq").lte(self.last_seq));
+        for table in ["outcome", "deferred"] {
+            select.and_where(Expr::cust(format!("NOT EXISTS (SELECT 1 FROM {table} x WHERE {})", same("x"))));
+        }
+        select
     }
 
     fn keyed(&self, more: impl IntoIterator<Item = Bind>) -> Vec<Bind> {
@@ -171,7 +224,7 @@ impl Tx {
         let rows = attempts.iter().map(|(seq, attempt)| {
             batch.keyed([(*seq).into(), (*attempt).into(), micros(now).into(), (&batch.worker).into()])
         });
-        self.execute_each(sql, rows).await
+        self.execute_each(sql, rows.collect()).await
     }
 
     /// Appends outcomes and counts them; what cannot have arrived gives its `once` back.
@@ -181,13 +234,13 @@ impl Tx {
             let (reason, detail) = (o.reason.clone(), o.detail.clone());
             batch.keyed([o.seq.into(), o.outcome.as_str().into(), reason.into(), detail.into(), micros(now).into()])
         });
-        self.execute_each(sql, rows).await?;
+        self.execute_each(sql, rows.collect()).await?;
         let mut counts = BTreeMap::<(Outcome, &str), i64>::new();
         for o in outcomes {
             *counts.entry((o.outcome, o.reason.as_deref().unwrap_or(""))).or_default() += 1;
         }
         let rows = counts.into_iter().map(|((outcome, reason), n)| batch.keyed([outcome.as_str().into(), reason.into(), n.into()]));
-        self.execute_each(TALLY, rows).await?;
+        self.execute_each(TALLY, rows.collect()).await?;
         let free = "DELETE FROM once_fence WHERE run_no = $1 AND item = $2 AND step = \
                     (SELECT step FROM run_channel WHERE run_no = $1 AND step_no = $3) \
                     AND (namespace, campaign) = (SELECT namespace, campaign FROM run WHERE no = $1)";
@@ -195,7 +248,7 @@ impl Tx {
             .iter()
             .filter(|o| !o.outcome.may_have_arrived())
             .map(|o| vec![batch.run_no.into(), (&o.item).into(), batch.step_no.into()]);
-        self.execute_each(free, rows).await
+        self.execute_each(free, rows.collect()).await
     }
 
     /// Puts messages aside until they are due; the attempt behind them is known to have failed.
@@ -204,10 +257,72 @@ impl Tx {
         let rows = deferrals
             .iter()
             .map(|d| batch.keyed([d.seq.into(), d.attempts.into(), micros(d.due).into(), (&d.reason).into()]));
-        self.execute_each(sql, rows).await?;
+        self.execute_each(sql, rows.collect()).await?;
         let known = format!("UPDATE attempt SET result = $6 WHERE {OF_STEP} AND seq = $5 AND result IS NULL");
         let rows = deferrals.iter().map(|d| batch.keyed([d.seq.into(), (&d.reason).into()]));
-        self.execute_each(&known, rows).await
+        self.execute_each(&known, rows.collect()).await
+    }
+
+    /// Messages of the batch with an attempt that has no result: their fate is unknown. Pairs are (seq, item).
+    pub async fn unknown_fates(&mut self, batch: &Batch) -> Result<Vec<(i64, String)>> {
+        let sql = "SELECT l.seq, l.item FROM ledger l WHERE l.run_day = $1 AND l.run_no = $2 AND l.step_no = $3 AND l.shard = $4 \
+                   AND l.seq BETWEEN $5 AND $6 \
+                   AND EXISTS (SELECT 1 FROM attempt a WHERE a.run_day = l.run_day AND a.run_no = l.run_no AND a.step_no = l.step_no AND a.shard = l.shard AND a.seq = l.seq AND a.result IS NULL) \
+                   AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq) \
+                   AND NOT EXISTS (SELECT 1 FROM deferred d WHERE d.run_day = l.run_day AND d.run_no = l.run_no AND d.step_no = l.step_no AND d.shard = l.shard AND d.seq = l.seq)";
+        let binds = batch.keyed([batch.first_seq.into(), batch.last_seq.into()]);
+        let rows = self.fetch(Sql::composed(sql.to_owned(), binds)).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
+    /// Gives a batch back unfinished: whoever may go on takes it over.
+    pub async fn release_batch(&mut self, batch: &Batch) -> Result<()> {
+        let sql = format!("UPDATE batch SET worker = '' WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into()]);
+        self.execute(Sql::composed(sql, binds)).await?;
+        Ok(())
+    }
+
+    /// Makes a work table with a set's rows; how many there are.
+    pub async fn fill_work_table(&mut self, table: &str, entity: &Entity, columns: &[Column<'_>], select: &SelectStatement) -> Result<i64> {
+        let dialect = self.dialect();
+        let mut create = sea_query::Table::create();
+        create.table(Alias::new(table));
+        for column in columns {
+            create.col(&mut super::entity::key_column(entity, column.name, dialect));
+        }
+        self.execute(Sql::define(&create, dialect)).await?;
+        let names: Vec<String> = columns.iter().map(|c| super::entity::quoted(c.name)).collect();
+        let before = format!("INSERT INTO {} ({}) ", super::entity::quoted(table), names.join(", "));
+        let count = self.execute(Sql::around(&before, select, "", vec![], dialect)?).await?;
+        if dialect == Dialect::Postgres {
+            // Nobody else sees the table yet, so autovacuum cannot tell the planner how many rows it has.
+            self.execute(Sql::composed(format!("ANALYZE {}", super::entity::quoted(table)), vec![])).await?;
+        }
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// How many rows a SELECT gives.
+    pub async fn count(&mut self, select: &SelectStatement) -> Result<i64> {
+        let dialect = self.dialect();
+        let sql = Sql::around("SELECT count(*) FROM (", select, ") q", vec![], dialect)?;
+        self.fetch_one(sql).await?.map_or(Ok(0), |row| row.get(0))
+    }
+
+    /// All SELECTs of this transaction see one moment, however long it takes.
+    pub async fn freeze(&mut self) -> Result<()> {
+        if self.dialect() == Dialect::Postgres {
+            self.execute(Sql::new("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes how large an audience was when a run read it.
+    pub async fn note_audience(&mut self, namespace: &str, name: &str, size: i64, profiles: Option<i64>, now: Timestamp) -> Result<()> {
+        let sql = "INSERT INTO audience (namespace, name, size, profiles, at_us) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (namespace, name) DO UPDATE SET size = excluded.size, profiles = excluded.profiles, at_us = excluded.at_us";
+        self.execute(Sql::new(sql).bind(namespace).bind(name).bind(size).bind(profiles).bind(micros(now))).await?;
+        Ok(())
     }
 
     /// The batch is finished: each of its messages has an outcome or waits among the deferred.
@@ -298,10 +413,14 @@ impl Store {
         Ok(row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().map(super::instant))
     }
 
-    /// Batches whose worker is not among `alive`.
+    /// Batches of runs that may go on or are being cancelled, whose worker is not among `alive`.
     pub async fn abandoned(&self, alive: &[String]) -> Result<Vec<Batch>> {
-        let sql = "SELECT run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence FROM batch ORDER BY run_no, step_no, shard, first_seq";
-        let batches: Vec<Batch> = self.fetch(Sql::new(sql)).await?.iter().map(batch).collect::<Result<_>>()?;
+        let sql = format!(
+            "SELECT b.run_day, b.run_no, b.step_no, b.shard, b.first_seq, b.last_seq, b.worker, b.fence FROM batch b \
+             JOIN run r ON r.no = b.run_no JOIN run_channel rc ON rc.run_no = b.run_no AND rc.step_no = b.step_no \
+             WHERE r.state = 'Cancelling' OR ({OPEN}) ORDER BY b.run_no, b.step_no, b.shard, b.first_seq"
+        );
+        let batches: Vec<Batch> = self.fetch(Sql::composed(sql, vec![])).await?.iter().map(batch).collect::<Result<_>>()?;
         Ok(batches.into_iter().filter(|b| !alive.contains(&b.worker)).collect())
     }
 
@@ -311,18 +430,6 @@ impl Store {
         let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into(), worker.into()]);
         let taken = self.execute(Sql::composed(sql, binds)).await? == 1;
         Ok(taken.then(|| Batch { worker: worker.to_owned(), fence: batch.fence + 1, ..batch.clone() }))
-    }
-
-    /// Messages of the batch with an attempt that has no result: their fate is unknown. Pairs are (seq, item).
-    pub async fn unknown_fates(&self, batch: &Batch) -> Result<Vec<(i64, String)>> {
-        let sql = "SELECT l.seq, l.item FROM ledger l WHERE l.run_day = $1 AND l.run_no = $2 AND l.step_no = $3 AND l.shard = $4 \
-                   AND l.seq BETWEEN $5 AND $6 \
-                   AND EXISTS (SELECT 1 FROM attempt a WHERE a.run_day = l.run_day AND a.run_no = l.run_no AND a.step_no = l.step_no AND a.shard = l.shard AND a.seq = l.seq AND a.result IS NULL) \
-                   AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq) \
-                   AND NOT EXISTS (SELECT 1 FROM deferred d WHERE d.run_day = l.run_day AND d.run_no = l.run_no AND d.step_no = l.step_no AND d.shard = l.shard AND d.seq = l.seq)";
-        let binds = batch.keyed([batch.first_seq.into(), batch.last_seq.into()]);
-        let rows = self.fetch(Sql::composed(sql.to_owned(), binds)).await?;
-        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     /// Whether every message of the run has had its first attempt or an outcome: only a tail of retries may be left.
@@ -382,6 +489,13 @@ impl Store {
         Ok(counts.closed().totals)
     }
 
+    /// The size, the profiles and the time that a run last noted for an audience.
+    pub async fn audience_size(&self, namespace: &str, name: &str) -> Result<Option<(i64, Option<i64>, Timestamp)>> {
+        let sql = "SELECT size, profiles, at_us FROM audience WHERE namespace = $1 AND name = $2";
+        let row = self.fetch_one(Sql::new(sql).bind(namespace).bind(name)).await?;
+        row.map(|row| Ok((row.get(0)?, row.get(1)?, super::instant(row.get(2)?)))).transpose()
+    }
+
     /// Raises this worker's beat; other workers watch it.
     pub async fn beat(&self, worker: &str) -> Result<()> {
         let sql = "INSERT INTO worker (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = worker.beat + 1";
@@ -429,7 +543,7 @@ impl Tx {
         let Some(row) = self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? else { return Ok(None) };
         let key: Vec<i64> = (0..6).map(|i| row.get(i)).collect::<Result<_>>()?;
         let (next, planned) = (key[4], key[5]);
-        let end = planned.min(next + size);
+        let end = std::cmp::min(planned, next + size);
         let take = format!("UPDATE claim_cursor SET next_seq = $6 WHERE {OF_STEP} AND next_seq = $5");
         let binds = key[..4].iter().copied().chain([next, end]).map(Bind::from).collect();
         // Another worker was faster: the caller asks again.

@@ -128,6 +128,17 @@ fn recipient(step: &step::Email, place: &Place<'_>, entity: &str, profile: &str)
     }
 }
 
+/// The one path of to-one links from an entity to the profile; none where there are several.
+pub fn only_way(schema: &Schema, entity: &str, profile: &str) -> Option<Path> {
+    let start = Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false };
+    if entity == profile {
+        return Some(start);
+    }
+    let mut ways = vec![];
+    find_ways(schema, start, profile, &mut vec![entity.to_owned()], &mut ways);
+    if ways.len() == 1 { ways.pop() } else { None }
+}
+
 fn find_ways(schema: &Schema, path: Path, profile: &str, seen: &mut Vec<String>, ways: &mut Vec<Path>) {
     let Some(entity) = schema.entity(&path.entity).filter(|_| path.hops.len() < RECIPIENT_HOPS_MAX) else { return };
     for link in entity.links.iter().filter(|link| !link.is_many) {

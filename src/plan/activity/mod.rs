@@ -12,6 +12,8 @@ mod split;
 
 use sea_query::SelectStatement;
 
+pub use email::only_way;
+
 use super::{Bundle, Finding, Ref, message::EmailPlan};
 use crate::{
     api::step::Activity,

@@ -150,6 +150,16 @@ CREATE TABLE run (
 CREATE INDEX run_by_campaign ON run (namespace, campaign, no);
 CREATE INDEX run_open ON run (state) WHERE state <> 'Done';
 
+-- How large an audience was when a run last read it.
+CREATE TABLE audience (
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    profiles INTEGER,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+);
+
 CREATE TABLE run_step (
     run_no INTEGER NOT NULL,
     position INTEGER NOT NULL,

@@ -1,0 +1,91 @@
+//! Which provider a channel's messages go to: as declared, if the gate is open; else a folder.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    channel::{
+        Channel,
+        outbox::Outbox,
+        smtp::{Settings, Smtp, Timeouts},
+    },
+    gate::Gate,
+};
+use crate::api::{ChannelSpec, channel::Sender};
+
+/// The values of a Secret.
+pub type Secret = BTreeMap<String, String>;
+
+/// Providers that are open, by channel and settings: connections are shared by all runs of the process.
+pub struct Providers {
+    gate: Gate,
+    outbox: PathBuf,
+    /// Certificates to trust beside the system's.
+    roots: Vec<Vec<u8>>,
+    open: Mutex<HashMap<String, Arc<dyn Channel>>>,
+}
+
+impl Providers {
+    pub fn new(gate: Gate, outbox: PathBuf, roots: Vec<Vec<u8>>) -> Self {
+        Self { gate, outbox, roots, open: Mutex::default() }
+    }
+
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The provider of a channel.
+    ///
+    /// # Errors
+    /// The key that its secret lacks.
+    pub fn provider(&self, namespace: &str, name: &str, spec: &ChannelSpec, secret: Option<&Secret>) -> Result<Arc<dyn Channel>, String> {
+        let Some(email) = spec.email.as_ref().filter(|_| self.gate.is_open()) else {
+            return Ok(Arc::new(Outbox::new(&self.outbox)));
+        };
+        let login = match (&email.smtp.secret_ref, secret) {
+            (None, _) => None,
+            (Some(_), Some(secret)) => {
+                let value = |key: &str| secret.get(key).cloned().ok_or_else(|| format!("its secret has no key `{key}`"));
+                Some((value("username")?, value("password")?))
+            }
+            (Some(reference), None) => return Err(format!("there is no Secret `{}`", reference.name)),
+        };
+        // A rotated password or an edited host makes another pool; the old one ends with its last message.
+        let identity = format!("{namespace}/{name} {spec:?} {login:?}");
+        let mut open = self.open.lock().map_err(|_| "the providers are gone".to_owned())?;
+        let prefix = format!("{namespace}/{name} ");
+        open.retain(|key, _| !key.starts_with(&prefix) || *key == identity);
+        let provider = open.entry(identity).or_insert_with(|| {
+            Arc::new(Smtp::new(Settings {
+                host: email.smtp.host.clone(),
+                port: email.smtp.port,
+                tls: email.smtp.tls,
+                login,
+                connections: usize::from(spec.connections),
+                timeouts: Timeouts::default(),
+                roots: self.roots.clone(),
+            }))
+        });
+        Ok(provider.clone())
+    }
+}
+
+/// What a channel puts on every message.
+pub struct Letterhead<'a> {
+    pub from: &'a str,
+    pub reply_to: Option<&'a str>,
+    pub sender: Option<&'a Sender>,
+}
+
+impl<'a> Letterhead<'a> {
+    pub fn of(spec: &'a ChannelSpec) -> Self {
+        match (&spec.email, &spec.outbox) {
+            (Some(email), _) => Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() },
+            (None, Some(outbox)) => Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() },
+            (None, None) => Self { from: "", reply_to: None, sender: None },
+        }
+    }
+}

@@ -7,3 +7,4 @@ pub mod plan;
 pub mod clock;
 pub mod ingest;
 pub mod run;
+pub mod reconcile;

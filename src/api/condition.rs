@@ -48,6 +48,38 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 29] = [
+        Self::Accepted,
+        Self::Loaded,
+        Self::Scheduled,
+        Self::Running,
+        Self::Completed,
+        Self::CompletedWithDoubt,
+        Self::NoSchedule,
+        Self::Loading,
+        Self::Pending,
+        Self::Planning,
+        Self::Sending,
+        Self::Suspended,
+        Self::Stopped,
+        Self::Held,
+        Self::Invalid,
+        Self::NotFound,
+        Self::DependencyNotReady,
+        Self::SourceUnreadable,
+        Self::FileRefused,
+        Self::SecretMissing,
+        Self::StepFailed,
+        Self::Cancelled,
+        Self::StoreNotMine,
+        Self::StoreUnavailable,
+        Self::MissedDeadline,
+        Self::Overlapped,
+        Self::NotAfterPassed,
+        Self::PassedWhileSuspended,
+        Self::AlreadyRan,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",

@@ -61,7 +61,7 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
 }
 
 /// Checks an Audience by itself.
-pub(crate) fn check_spec(owner: &Ref, spec: &crate::api::AudienceSpec, schema: &crate::rule::Schema) -> Result<Rule, Finding> {
+pub fn check_spec(owner: &Ref, spec: &crate::api::AudienceSpec, schema: &crate::rule::Schema) -> Result<Rule, Finding> {
     let types: BTreeMap<String, ParamType> = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
     if schema.entity(&spec.entity).is_none() {
         let mut finding = Finding::new(owner, "spec.entity", format!("dataset `{}` has no entity `{}`", spec.dataset, spec.entity));

@@ -12,6 +12,7 @@ mod split;
 
 use sea_query::SelectStatement;
 
+pub use audience::check_spec as check_audience;
 pub use email::only_way;
 
 use super::{Bundle, Finding, Ref, message::EmailPlan};

@@ -1,0 +1,236 @@
+//! CampaignRun: one execution, from made to done. Each step forward is one transaction in the store; any process of
+//! the home may take the next one.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Action, Error, World, sentence, stand};
+use crate::{
+    api::{
+        CampaignRunSpec, CampaignRunStatus, CampaignSpec,
+        campaign_run::{ChannelStepStatus, Mode, StepStatus, Totals},
+        condition::{self, Reason, Standing, whole_seconds},
+    },
+    plan::{Bundle, Finding},
+    run::engine,
+    send::dispatch::load_pinned,
+    source::{Key, Kind, catalog::Object},
+    store::campaign::{NewRun, Origin, Run, State},
+};
+
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> {
+    let spec: CampaignRunSpec = match object.spec() {
+        Ok(spec) => spec,
+        Err(message) => return refuse(object, world, Standing::Stalled(Reason::Invalid, message)).await,
+    };
+    if let Some(owner) = &world.not_mine {
+        return refuse(object, world, Standing::Stalled(Reason::StoreNotMine, owner.clone())).await;
+    }
+    let found = world.store.run(&object.key.namespace, &object.key.name).await?;
+    if object.is_deleting {
+        return clean_up(object, found, world).await;
+    }
+    let run = match found {
+        Some(run) if run.campaign != *spec.campaign => {
+            let message = format!("a run of this name belongs to campaign `{}`", run.campaign);
+            return refuse(object, world, Standing::Stalled(Reason::Invalid, message)).await;
+        }
+        Some(run) => run,
+        None => match create(object, &spec, world).await? {
+            Ok(run) => run,
+            Err(standing) => {
+                let is_passing = matches!(standing, Standing::Working(..));
+                refuse(object, world, standing).await?;
+                return Ok(if is_passing { Action::Soon(LOOK_AGAIN) } else { Action::Await });
+            }
+        },
+    };
+    if !object.is_held && run.state != State::Done {
+        world.source.hold(&object.key, true).await?;
+    }
+    if spec.cancel {
+        cancel(&run, "cancelled by a person", world).await?;
+    }
+    let action = advance(object, world).await?;
+    let Some(run) = world.store.run(&object.key.namespace, &object.key.name).await? else { return Ok(Action::Await) };
+    update_status(object, &run, world).await?;
+    if run.state == State::Done {
+        world.source.hold(&object.key, false).await?;
+        world.queue.wake([Key::new(Kind::Campaign, &run.namespace, &run.campaign)]);
+    }
+    Ok(action)
+}
+
+/// A run made by hand: it pins what is declared now.
+async fn create(object: &Object, spec: &CampaignRunSpec, world: &World) -> Result<Result<Run, Standing>, Error> {
+    let key = Key::new(Kind::Campaign, &object.key.namespace, &spec.campaign);
+    let Some(campaign) = world.catalog.get(&key).filter(|c| !c.is_deleting) else {
+        let message = format!("there is no Campaign `{}` in namespace {}", spec.campaign, object.key.namespace);
+        return Ok(Err(Standing::Stalled(Reason::NotFound, message)));
+    };
+    let declared: CampaignSpec = match campaign.spec() {
+        Ok(declared) => declared,
+        Err(message) => return Ok(Err(Standing::Stalled(Reason::Invalid, message))),
+    };
+    let library = world.catalog.library(&object.key.namespace);
+    let invalid = |found: Vec<Finding>| Standing::Stalled(Reason::Invalid, sentence(&found, &object.key));
+    let bundle = match Bundle::gather(&object.key.namespace, &spec.campaign, &declared, &library) {
+        Ok(bundle) => bundle,
+        Err(found) => return Ok(Err(invalid(found))),
+    };
+    if let Err(found) = bundle.compile(world.store.dialect()) {
+        return Ok(Err(invalid(found)));
+    }
+    if !campaign.is_ready() {
+        let message = format!("campaign `{}` is not ready", spec.campaign);
+        return Ok(Err(Standing::Working(Reason::DependencyNotReady, message)));
+    }
+    let (hash, text) = bundle.revision().map_err(|e| Error::Internal(e.to_string()))?;
+    let new = NewRun {
+        namespace: &object.key.namespace,
+        name: &object.key.name,
+        campaign: &spec.campaign,
+        mode: if spec.mode == Mode::DryRun { "DryRun" } else { "Live" },
+        origin: Origin::Hand,
+        scheduled: spec.scheduled_time.as_ref().map_or(object.created, |t| t.0),
+        revision: (&hash, &text),
+    };
+    let (run, _) = world.store.create_run(&new, world.clock.now()).await?;
+    Ok(Ok(run))
+}
+
+/// Asks an open run to end; what waits becomes `Cancelled` once no worker holds a part of it.
+pub async fn cancel(run: &Run, why: &str, world: &World) -> Result<(), Error> {
+    if matches!(run.state, State::Pending | State::Sending) {
+        world.store.move_run(run.no, run.state, State::Cancelling, "Cancelled", why, world.clock.now()).await?;
+    }
+    world.sends.notify_one();
+    world.queue.wake([Key::new(Kind::CampaignRun, &run.namespace, &run.name)]);
+    let Some(run) = world.store.run_by_no(run.no).await? else { return Ok(()) };
+    if run.state == State::Cancelling {
+        world.store.cancel_waiting(&run, "Cancelled", &run.message, world.clock.now()).await?;
+    }
+    Ok(())
+}
+
+/// Takes the run one step further.
+async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
+    let Some(run) = world.store.run(&object.key.namespace, &object.key.name).await? else { return Ok(Action::Await) };
+    let now = world.clock.now();
+    match run.state {
+        State::Pending if is_paused(&run, world).await? => Ok(Action::Later(Duration::from_secs(5))),
+        State::Pending => {
+            match load_pinned(&world.store, &run).await {
+                Ok((bundle, plan)) => match engine::plan_run(&world.store, &bundle, &plan, &run, now).await {
+                    Ok(_) => {
+                        let audiences = bundle.audiences.keys().map(|a| Key::new(Kind::Audience, &run.namespace, a));
+                        world.queue.wake(audiences);
+                        world.sends.notify_one();
+                    }
+                    Err(error) if error.is_passing() => return Err(error.into()),
+                    // A fault of the data, such as a sum that overflows: it would come again.
+                    Err(error) => {
+                        let message = error.to_string();
+                        world.store.move_run(run.no, State::Pending, State::Done, "StepFailed", &message, now).await?;
+                    }
+                },
+                Err(error) => return Err(error.into()),
+            }
+            Ok(Action::Soon(LOOK_AGAIN))
+        }
+        State::Sending if !world.store.is_unfinished(&run).await? => {
+            let in_doubt: i64 = world.store.counts(&run).await?.iter().map(|(_, c)| c.totals.in_doubt).sum();
+            let reason = if in_doubt > 0 { Reason::CompletedWithDoubt } else { Reason::Completed };
+            let message = if in_doubt > 0 { format!("{in_doubt} messages are in doubt") } else { String::new() };
+            world.store.move_run(run.no, State::Sending, State::Done, reason.as_str(), &message, now).await?;
+            Ok(Action::Await)
+        }
+        State::Cancelling => {
+            let is_done = world.store.cancel_waiting(&run, "Cancelled", &run.message, now).await?;
+            Ok(if is_done { Action::Await } else { Action::Soon(LOOK_AGAIN) })
+        }
+        State::Sending | State::Done => Ok(Action::Await),
+    }
+}
+
+async fn is_paused(run: &Run, world: &World) -> Result<bool, Error> {
+    let memory = world.store.remember(&run.namespace, &run.campaign, world.clock.now()).await?;
+    Ok(memory.is_suspended || memory.is_held || world.store.stopped(&run.namespace, &run.campaign).await?.is_some())
+}
+
+async fn refuse(object: &Object, world: &World, standing: Standing) -> Result<Action, Error> {
+    let mut status: CampaignRunStatus = object.status();
+    status.observed_generation = object.generation;
+    stand(&mut status.conditions, &standing, object, world.clock.now());
+    if matches!(standing, Standing::Stalled(..)) {
+        let (reason, message) = (standing.reason(), standing.message());
+        condition::set(&mut status.conditions, "Succeeded", false, reason, message, object.generation, world.clock.now());
+    }
+    world.write(object, status).await?;
+    Ok(Action::Await)
+}
+
+async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), Error> {
+    let now = world.clock.now();
+    let counts = world.store.counts(run).await?;
+    let steps = world.store.run_steps(run.no).await?;
+    let mut totals = Totals::default();
+    counts.iter().for_each(|(_, c)| totals += c.totals);
+    let mut status: CampaignRunStatus = object.status();
+    status.observed_generation = object.generation;
+    status.scheduled_time = Some(Time(whole_seconds(run.scheduled)));
+    status.started_at = Some(Time(whole_seconds(run.created)));
+    status.completed_at = run.completed.map(|at| Time(whole_seconds(at)));
+    status.revision = Some(run.revision.clone());
+    status.delivers = Some(world.gate.word().to_owned());
+    status.totals = totals;
+    status.steps = steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
+    status.channels = counts.into_iter().map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons }).collect();
+    let standing = standing(run, &totals, world).await?;
+    stand(&mut status.conditions, &standing, object, now);
+    if run.state == State::Done {
+        let (reason, message) = (standing.reason(), standing.message());
+        condition::set(&mut status.conditions, "Succeeded", standing.is_ready(), reason, message, object.generation, now);
+    }
+    world.write(object, status).await
+}
+
+async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing, Error> {
+    let sent = format!("{} sent, {} excluded, {} failed, {} waiting", totals.sent, totals.excluded, totals.failed, totals.waiting);
+    Ok(match run.state {
+        State::Done if run.reason.starts_with("Completed") => {
+            let reason = if run.reason == "Completed" { Reason::Completed } else { Reason::CompletedWithDoubt };
+            Standing::Ready(reason, if run.message.is_empty() { sent } else { format!("{sent}; {}", run.message) })
+        }
+        State::Done => {
+            let reason = if run.reason == "Cancelled" { Reason::Cancelled } else { Reason::StepFailed };
+            Standing::Stalled(reason, run.message.clone())
+        }
+        State::Pending | State::Sending if is_paused(run, world).await? => {
+            Standing::Working(Reason::Held, format!("the campaign is suspended, stopped or deleted; {sent}"))
+        }
+        State::Pending => Standing::Working(Reason::Planning, "the steps are being evaluated".to_owned()),
+        State::Sending => Standing::Working(Reason::Sending, sent),
+        State::Cancelling => Standing::Working(Reason::Cancelled, "what waits is being cancelled".to_owned()),
+    })
+}
+
+/// The object is being deleted: an open run is cancelled first, unless its campaign's deletion holds it.
+async fn clean_up(object: &Object, run: Option<Run>, world: &World) -> Result<Action, Error> {
+    if let Some(run) = run.filter(|r| r.state != State::Done) {
+        let memory = world.store.remember(&run.namespace, &run.campaign, world.clock.now()).await?;
+        let campaign = world.catalog.get(&Key::new(Kind::Campaign, &run.namespace, &run.campaign));
+        let is_orphan = memory.is_held || campaign.is_none_or(|c| c.is_deleting);
+        if !is_orphan {
+            cancel(&run, "its object was deleted", world).await?;
+            if world.store.run_by_no(run.no).await?.is_some_and(|r| r.state != State::Done) {
+                return Ok(Action::Soon(LOOK_AGAIN));
+            }
+        }
+    }
+    world.source.hold(&object.key, false).await?;
+    Ok(Action::Await)
+}

@@ -1,0 +1,158 @@
+//! One reconciler per kind, each in five verbs: dereference, validate, build, apply, update status.
+//!
+//! A reconciler takes no input but the object's name: why it was woken never matters, so there is one code path, and
+//! a full scan finds nothing new.
+
+mod audience;
+mod campaign;
+mod campaign_run;
+mod channel;
+mod dataset;
+pub mod queue;
+mod template;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    api::condition::{self, Reason, Standing},
+    clock::Clock,
+    plan::Finding,
+    send::{dispatch::Watch, gate::Gate},
+    source::{Failure, Key, Kind, Source, Weight, catalog::{Catalog, Object}},
+    store::{self, Store},
+};
+pub use queue::{Action, Queue};
+
+/// Objects looked at at once: the store has few connections, and most looks are short.
+const LOOKS_AT_ONCE: usize = 4;
+/// Outcomes arrive in bursts; a status shows them at most so often.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// Where a reconciler lives.
+pub struct World {
+    pub catalog: Catalog,
+    pub source: Arc<dyn Source>,
+    pub store: Store,
+    pub clock: Clock,
+    pub gate: Gate,
+    pub queue: Queue,
+    /// Wakes the dispatcher: there may be something to send.
+    pub sends: Notify,
+    /// How long an object must have stood as it is before a run starts on it: a folder is read as a whole, a cluster is not.
+    pub settle: Duration,
+    /// Where relative file URLs begin and what they cannot leave; in the folder home the manifest's own folder.
+    pub data: Option<PathBuf>,
+    /// Another home's store: read and planned, never claimed.
+    pub not_mine: Option<String>,
+}
+
+/// What stopped a look; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Source(#[from] Failure),
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl World {
+    /// Looks at objects until the process ends.
+    pub async fn run(self: Arc<Self>) {
+        let permits = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let key = self.queue.next().await;
+            let world = self.clone();
+            tokio::spawn(async move {
+                let outcome = world.look(&key).await;
+                if let Err(error) = &outcome {
+                    tracing::warn!(object = %key, %error, "the look failed and is tried again");
+                }
+                world.queue.done(&key, outcome.map_err(|_| ()));
+                drop(permit);
+            });
+        }
+    }
+
+    async fn look(&self, key: &Key) -> Result<Action, Error> {
+        let Some(object) = self.catalog.get(key) else { return Ok(Action::Await) };
+        match key.kind {
+            Kind::Dataset => dataset::reconcile(&object, self).await,
+            Kind::Audience => audience::reconcile(&object, self).await,
+            Kind::Channel => channel::reconcile(&object, self).await,
+            Kind::MessageTemplate => template::reconcile(&object, self).await,
+            Kind::Campaign => campaign::reconcile(&object, self).await,
+            Kind::CampaignRun => campaign_run::reconcile(&object, self).await,
+        }
+    }
+
+    /// Writes a status if it differs from what stands there.
+    async fn write(&self, object: &Object, status: impl Serialize) -> Result<(), Error> {
+        let status = serde_json::to_value(status).map_err(|e| Error::Internal(e.to_string()))?;
+        if same(&status, &object.status) {
+            return Ok(());
+        }
+        self.announce(object, &status).await;
+        self.source.write_status(&object.key, status).await?;
+        Ok(())
+    }
+
+    /// An event on each change of `Ready`'s reason: transitions, not repetitions.
+    async fn announce(&self, object: &Object, status: &Value) {
+        let ready = |status: &Value| {
+            let found = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
+            found.map(|c| (c["reason"].as_str().unwrap_or("").to_owned(), c["message"].as_str().unwrap_or("").to_owned()))
+        };
+        let (before, after) = (ready(&object.status), ready(status));
+        if let Some((reason, message)) = after.filter(|a| before.as_ref().map(|b| &b.0) != Some(&a.0))
+            && let Some(reason) = Reason::ALL.into_iter().find(|r| r.as_str() == reason)
+        {
+            let stalled = status["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "Stalled"));
+            let weight = if stalled { Weight::Warning } else { Weight::Normal };
+            self.source.event(&object.key, weight, reason, &message).await;
+        }
+    }
+}
+
+impl Watch for World {
+    fn progressed(&self, namespace: &str, run: &str) {
+        self.queue.wake_after(Key::new(Kind::CampaignRun, namespace, run), STATUS_EVERY);
+    }
+}
+
+/// Equal but for what the API server defaults or drops.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| same(value, other)))
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        _ => a == b,
+    }
+}
+
+/// Sets the kstatus conditions of an object.
+fn stand(conditions: &mut Vec<Condition>, standing: &Standing, object: &Object, now: Timestamp) {
+    condition::apply(conditions, standing, object.generation, now);
+}
+
+/// Findings as one sentence: the first, and how many more there are.
+fn sentence(found: &[Finding], of: &Key) -> String {
+    let Some(first) = found.first() else { return String::new() };
+    let owner = if first.object.name == of.name && first.object.kind == of.kind.as_str() {
+        String::new()
+    } else {
+        format!("{} `{}`, ", first.object.kind, first.object.name)
+    };
+    let hint = first.hint.as_ref().map_or(String::new(), |h| format!("; {h}"));
+    let more = if found.len() > 1 { format!(" (and {} more)", found.len() - 1) } else { String::new() };
+    format!("{owner}{}: {}{hint}{more}", first.path, first.message)
+}

@@ -8,3 +8,4 @@ pub mod clock;
 pub mod ingest;
 pub mod run;
 pub mod reconcile;
+pub mod cli;

@@ -27,6 +27,7 @@ use crate::{
     source::{Failure, Key, Kind, Source, Weight, catalog::{Catalog, Object}},
     store::{self, Store},
 };
+pub use campaign_run::cancel;
 pub use queue::{Action, Queue};
 
 /// Objects looked at at once: the store has few connections, and most looks are short.

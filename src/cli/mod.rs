@@ -1,0 +1,104 @@
+//! The command line, one file per command. It is also the kubectl plugin `kubectl campanile`.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed, 2 the input or the call is wrong.
+
+mod controller;
+mod crds;
+mod get;
+mod handles;
+mod home;
+mod run;
+mod summary;
+mod table;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(name = "campanile", version, about = "A declarative, GitOps-style reconciler for customer communication")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reconciles a folder of manifests on this machine.
+    Run(run::Args),
+    /// Reconciles a cluster.
+    Controller(controller::Args),
+    /// Shows objects as `kubectl get` would, from the store of a folder.
+    Get(get::Args),
+    /// Starts a run of a campaign by hand.
+    Trigger(handles::TriggerArgs),
+    /// The emergency stop: nothing of it is sent until `start`.
+    Stop(handles::StopArgs),
+    /// Takes a stop back.
+    Start(handles::StartArgs),
+    /// Cancels a run: what waits is not sent.
+    Cancel(handles::CancelArgs),
+    /// Handles of the store itself.
+    #[command(subcommand)]
+    Store(handles::StoreCommand),
+    /// Writes the CustomResourceDefinitions.
+    Crds(crds::Args),
+}
+
+/// What a command ends with.
+pub(crate) enum End {
+    Done,
+    Failed,
+    /// The sentence is the reason; a hint may follow it.
+    Wrong(String, Option<String>),
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("CAMPANILE_LOG").unwrap_or_else(|_| EnvFilter::new(default_level(&cli.command)));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(End::Wrong(error.to_string(), None)),
+    };
+    let end = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Controller(args) => controller::run(args).await,
+            Command::Get(args) => get::run(args).await,
+            Command::Trigger(args) => handles::trigger(args).await,
+            Command::Stop(args) => handles::stop(args).await,
+            Command::Start(args) => handles::start(args).await,
+            Command::Cancel(args) => handles::cancel(args).await,
+            Command::Store(command) => handles::store(command).await,
+            Command::Crds(args) => crds::run(&args),
+        }
+    });
+    runtime.shutdown_background();
+    say(end)
+}
+
+/// On a laptop warnings are enough: the summary tells the rest. A cluster's logs are read by machines.
+fn default_level(command: &Command) -> &'static str {
+    if matches!(command, Command::Controller(_)) { "info" } else { "warn" }
+}
+
+fn say(end: End) -> ExitCode {
+    match end {
+        End::Done => ExitCode::SUCCESS,
+        End::Failed => ExitCode::from(1),
+        End::Wrong(message, hint) => {
+            eprintln!("error: {message}");
+            hint.iter().for_each(|hint| eprintln!("hint: {hint}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl From<crate::store::Error> for End {
+    fn from(error: crate::store::Error) -> Self {
+        eprintln!("error: {error}");
+        Self::Failed
+    }
+}

@@ -1,0 +1,190 @@
+//! `campanile run PATH…`: the embedded home. Loads, reconciles, sends, and watches the folder.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args as ClapArgs;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::{
+    End,
+    home::{Home, StoreArgs},
+    summary,
+};
+use crate::{
+    clock::Clock,
+    reconcile::{Queue, World},
+    send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
+    source::{
+        Key, Kind,
+        catalog::Catalog,
+        directory::{self, Folder},
+        manifest::Diagnostic,
+    },
+    store::{self, Error},
+};
+
+/// How often `--until-idle` asks whether all is done.
+const IDLE_LOOK: Duration = Duration::from_millis(50);
+/// So many looks in a row must find nothing: a look may fall between a commit and the wake that follows it.
+const IDLE_LOOKS: u32 = 4;
+/// Handles beside this process write to the store.
+const REQUEST_LOOK: Duration = Duration::from_millis(500);
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Folders or files with manifests.
+    #[arg(required = true)]
+    path: Vec<PathBuf>,
+    #[command(flatten)]
+    home: StoreArgs,
+    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
+    #[arg(long, value_name = "MODE", default_value = "outbox")]
+    deliver: Gate,
+    /// End when nothing can proceed before a future time; 0 if everything is ready, succeeded and sent.
+    #[arg(long)]
+    until_idle: bool,
+    /// Begin at this time instead of the machine's.
+    #[arg(long, value_name = "T")]
+    now: Option<Timestamp>,
+    /// A file with certificates to trust beside the system's, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+pub async fn run(args: Args) -> End {
+    match start(args).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn start(args: Args) -> Result<End, End> {
+    let mut roots = vec![];
+    for path in &args.path {
+        roots.push(path.canonicalize().map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?);
+    }
+    let home = Home::open(&args.home, true).await?;
+    let _lock = home.lock()?;
+    match home.store.enter(&home.id, &args.home.environment).await {
+        Err(Error::NotMine(owner)) => {
+            eprintln!("error: StoreNotMine: this store belongs to another home ({owner}); nothing is sent from it");
+            eprintln!("hint: if it was moved here on purpose, call `campanile store adopt --waiting cancel` or `--waiting keep`");
+            return Err(End::Failed);
+        }
+        other => other?,
+    }
+    let clock = args.now.map_or_else(Clock::system, Clock::starting_at);
+    let roots_pem = match &args.ca {
+        Some(path) => vec![std::fs::read(path).map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?],
+        None => vec![],
+    };
+    let folder = Arc::new(Folder::new(home.store.clone(), clock, roots));
+    let world = Arc::new(World {
+        catalog: Catalog::default(),
+        source: folder.clone(),
+        store: home.store.clone(),
+        clock,
+        gate: args.deliver.clone(),
+        queue: Queue::default(),
+        sends: Notify::new(),
+        settle: Duration::ZERO,
+        data: None,
+        not_mine: None,
+    });
+    folder.attach(&world);
+    folder.restore().await?;
+    let (problems, _) = folder.load(true).await?;
+    report(&problems);
+    let providers = Providers::new(args.deliver, home.state.join("outbox"), roots_pem);
+    let dispatcher = Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), true));
+    spawn_all(&folder, &world, &dispatcher);
+    if args.until_idle {
+        until_idle(&world, &dispatcher).await?;
+    } else {
+        summary::until_interrupted(&world).await;
+    }
+    let is_good = summary::print(&world).await?;
+    let problems = folder.diagnostics();
+    if !problems.is_empty() {
+        let many = if problems.len() == 1 { "a manifest is wrong".to_owned() } else { format!("the manifests have {} errors", problems.len()) };
+        return Ok(End::Wrong(many, None));
+    }
+    Ok(if is_good || !args.until_idle { End::Done } else { End::Failed })
+}
+
+fn spawn_all(folder: &Arc<Folder>, world: &Arc<World>, dispatcher: &Arc<Dispatcher>) {
+    tokio::spawn(world.clone().run());
+    tokio::spawn(dispatcher.clone().run());
+    let (waking, woken) = (world.clone(), dispatcher.clone());
+    tokio::spawn(async move {
+        loop {
+            waking.sends.notified().await;
+            woken.wake.notify_one();
+        }
+    });
+    let watching = world.clone();
+    tokio::spawn(take_requests(world.clone()));
+    let folder = folder.clone();
+    tokio::spawn(async move {
+        if let Err(error) = directory::watch(folder, watching, report).await {
+            tracing::warn!(%error, "the folder is not watched; edits are seen at the next start");
+        }
+    });
+}
+
+fn report(problems: &[Diagnostic]) {
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+}
+
+/// Takes what `trigger` and `cancel` asked for, and looks again at campaigns after a `stop` or `start`.
+async fn take_requests(world: Arc<World>) {
+    loop {
+        match world.store.take_requests().await {
+            Ok(requests) => {
+                for (kind, namespace, name, body) in requests {
+                    if let Err(error) = super::handles::take(&world, &kind, &namespace, &name, &body).await {
+                        tracing::warn!(%error, "a request failed");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "requests were not read"),
+        }
+        tokio::time::sleep(REQUEST_LOOK).await;
+    }
+}
+
+async fn until_idle(world: &Arc<World>, dispatcher: &Arc<Dispatcher>) -> store::Result<()> {
+    let progress = summary::Progress::new();
+    let mut quiet = 0;
+    while quiet < IDLE_LOOKS {
+        tokio::time::sleep(IDLE_LOOK).await;
+        let is_idle = world.queue.is_idle() && dispatcher.is_idle().await?;
+        quiet = if is_idle { quiet + 1 } else { 0 };
+        if quiet == IDLE_LOOKS - 1 {
+            // A run that ended between two looks is seen by this one.
+            let open: Vec<Key> = world.catalog.all(Kind::CampaignRun).iter().filter(|o| !o.is_ready()).map(|o| o.key.clone()).collect();
+            let unfinished = open_runs_to_look_at(world, &open).await?;
+            if !unfinished.is_empty() {
+                world.queue.wake(unfinished);
+                quiet = 0;
+            }
+        }
+        progress.show(world).await?;
+    }
+    progress.end();
+    Ok(())
+}
+
+/// Runs whose messages all have outcomes while their state still says that they are being sent.
+async fn open_runs_to_look_at(world: &World, keys: &[Key]) -> store::Result<Vec<Key>> {
+    let mut found = vec![];
+    for key in keys {
+        if let Some(run) = world.store.run(&key.namespace, &key.name).await?
+            && run.state == store::campaign::State::Sending
+            && !world.store.is_unfinished(&run).await?
+        {
+            found.push(key.clone());
+        }
+    }
+    Ok(found)
+}

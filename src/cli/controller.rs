@@ -1,10 +1,100 @@
-use clap::Args as ClapArgs;
+//! `campanile controller`: the cluster home, on PostgreSQL.
 
-use super::End;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args as ClapArgs;
+use kube::Client;
+use tokio::sync::Notify;
+
+use super::{End, summary};
+use crate::{
+    clock::Clock,
+    reconcile::{Queue, World},
+    send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
+    source::{Kind, catalog::Catalog, cluster::Cluster},
+    store::{Error, Store},
+};
 
 #[derive(ClapArgs)]
-pub struct Args {}
+pub struct Args {
+    /// The store: postgres://USER@HOST/DATABASE.
+    #[arg(long, value_name = "URL", env = "CAMPANILE_STORE")]
+    store: String,
+    /// The environment that the store belongs to, such as production.
+    #[arg(long, value_name = "NAME")]
+    environment: String,
+    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
+    #[arg(long, value_name = "MODE", default_value = "outbox")]
+    deliver: Gate,
+    /// Where relative file URLs of datasets begin.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the outbox is written.
+    #[arg(long, value_name = "DIR", default_value = ".campanile/outbox")]
+    outbox: PathBuf,
+    /// How long, in milliseconds, an object must have stood as it is before a run starts on it: a commit arrives in pieces.
+    #[arg(long, value_name = "MS", default_value_t = 2_000)]
+    settle_ms: u64,
+    /// A file with certificates to trust for SMTP beside the system's, in PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
 
-pub async fn run(_: Args) -> End {
-    End::Done
+pub async fn run(args: Args) -> End {
+    match start(args).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn start(args: Args) -> Result<End, End> {
+    let wrong = |what: &str, error: &dyn std::fmt::Display| End::Wrong(format!("{what}: {error}"), None);
+    let client = Client::try_default().await.map_err(|e| wrong("no cluster", &e))?;
+    let cluster = Arc::new(Cluster::new(client));
+    let home = cluster.id().await.map_err(|e| wrong("no cluster", &e))?;
+    let store = Store::open(&args.store).await?;
+    let not_mine = match store.enter(&home, &args.environment).await {
+        Err(Error::NotMine(owner)) => Some(format!("this store belongs to another home ({owner}); nothing is sent from it")),
+        other => {
+            other?;
+            None
+        }
+    };
+    let roots = match &args.ca {
+        Some(path) => vec![std::fs::read(path).map_err(|e| wrong(&path.display().to_string(), &e))?],
+        None => vec![],
+    };
+    let clock = Clock::system();
+    let is_mine = not_mine.is_none();
+    let world = Arc::new(World {
+        catalog: Catalog::default(),
+        source: cluster.clone(),
+        store: store.clone(),
+        clock,
+        gate: args.deliver.clone(),
+        queue: Queue::default(),
+        sends: Notify::new(),
+        settle: Duration::from_millis(args.settle_ms),
+        data: args.data,
+        not_mine,
+    });
+    cluster.attach(&world);
+    for kind in Kind::ALL {
+        tokio::spawn(cluster.clone().watch(kind));
+    }
+    tokio::spawn(world.clone().run());
+    if is_mine {
+        let providers = Providers::new(args.deliver, args.outbox, roots);
+        let dispatcher = Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), false));
+        tokio::spawn(dispatcher.clone().run());
+        let waking = world.clone();
+        tokio::spawn(async move {
+            loop {
+                waking.sends.notified().await;
+                dispatcher.wake.notify_one();
+            }
+        });
+    }
+    tracing::info!(environment = args.environment, deliver = world.gate.word(), "the controller runs");
+    summary::until_interrupted(&world).await;
+    Ok(End::Done)
 }

@@ -16,10 +16,6 @@ impl Table {
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.rows.len() < 2
-    }
 }
 
 impl fmt::Display for Table {

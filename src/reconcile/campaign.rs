@@ -20,7 +20,10 @@ use crate::{
     run::schedule::Timetable,
     send::gate::Gate,
     source::{Key, Kind, Weight, catalog::Object},
-    store::campaign::{Memory, NewRun, Origin, Run, State},
+    store::{
+        campaign::{Memory, NewRun, Origin, Run, State},
+        home::Scope,
+    },
 };
 
 /// The longest a timer is set for: a machine that slept looks again soon after.
@@ -66,6 +69,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
         return Ok(if is_settling { Action::Soon(Duration::from_millis(200)) } else { Action::Await });
     }
     adopt_runs(object, world).await?;
+    follow_stop_annotation(object, world).await?;
     let stopped = world.store.stopped(&object.key.namespace, &object.key.name).await?;
     let next = start_due(object, &spec, &valid, &mut memory, stopped.as_deref(), world).await?;
     let standing = standing(object, &spec, &valid, next.as_ref().ok().copied().flatten(), stopped, world).await?;
@@ -154,6 +158,24 @@ async fn make_object(run: &Run, world: &World) -> Result<(), Error> {
         cancel: false,
     };
     world.source.create_run(&run.namespace, &run.name, &spec).await?;
+    Ok(())
+}
+
+/// `campanile.dev/stop: REASON` on the object is the emergency stop from kubectl; taking it off starts again.
+async fn follow_stop_annotation(object: &Object, world: &World) -> Result<(), Error> {
+    const ANNOTATION: &str = "campanile.dev/stop";
+    let scope = Scope::Campaign(object.key.namespace.clone(), object.key.name.clone());
+    let prefix = format!("{ANNOTATION}: ");
+    match object.annotations.get(ANNOTATION) {
+        Some(reason) => world.store.stop(&scope, &format!("{prefix}{reason}"), world.clock.now()).await?,
+        None => {
+            let by_annotation = world.store.stopped(&object.key.namespace, &object.key.name).await?.is_some_and(|r| r.starts_with(&prefix));
+            if by_annotation {
+                world.store.start(&scope).await?;
+                world.sends.notify_one();
+            }
+        }
+    }
     Ok(())
 }
 

@@ -281,7 +281,7 @@ impl Tree {
     fn value(self) -> Value {
         match self.here {
             Some(value) => value,
-            None => Value::from_iter(self.below.into_iter().map(|(name, tree)| (name, tree.value()))),
+            None => Value::from(self.below.into_iter().map(|(name, tree)| (name, tree.value())).collect::<BTreeMap<_, _>>()),
         }
     }
 }

@@ -1,0 +1,248 @@
+//! The cluster home: objects are watched, statuses go back by server-side apply.
+//!
+//! A malformed object is an error on that object, never a dead watch: objects are read untyped.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock, Weak},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret as KubeSecret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    runtime::{
+        WatchStreamExt,
+        events::{Event, EventType, Recorder, Reporter},
+        watcher,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{Failure, Key, Kind, Source, Weight, catalog::Object};
+use crate::{
+    api::{Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, Dataset, GROUP, MessageTemplate, VERSION, condition::Reason},
+    reconcile::World,
+    send::{dispatch::Secrets, providers::Secret},
+};
+
+/// Our fields in an object's `managedFields`.
+const MANAGER: &str = "campanile";
+/// The finalizer has a manager of its own, so that applying a status never touches it.
+const FINALIZER_MANAGER: &str = "campanile-finalizer";
+const FINALIZER: &str = "campanile.dev/cleanup";
+/// A request that hangs must not hold a reconciler for ever.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection to an API server.
+pub struct Cluster {
+    client: Client,
+    recorder: Recorder,
+    world: OnceLock<Weak<World>>,
+}
+
+impl Cluster {
+    pub fn new(client: Client) -> Self {
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, world: OnceLock::new() }
+    }
+
+    pub fn attach(&self, world: &Arc<World>) {
+        let _ = self.world.set(Arc::downgrade(world));
+    }
+
+    /// The cluster's id: the UID of its `kube-system` namespace, which lives as long as the cluster.
+    ///
+    /// # Errors
+    /// If the API server does not answer or refuses.
+    pub async fn id(&self) -> Result<String, Failure> {
+        let namespace = Api::<Namespace>::all(self.client.clone()).get("kube-system").await.map_err(failure)?;
+        Ok(format!("cluster {}", namespace.uid().unwrap_or_default()))
+    }
+
+    fn world(&self) -> Option<Arc<World>> {
+        self.world.get().and_then(Weak::upgrade)
+    }
+
+    fn api(&self, key: &Key) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &key.namespace, &resource(key.kind))
+    }
+
+    /// Watches one kind until the process ends; a lost connection is taken up again with backoff.
+    pub async fn watch(self: Arc<Self>, kind: Kind) {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut listed = BTreeSet::new();
+        while let Some(event) = events.next().await {
+            let Some(world) = self.world() else { return };
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(object)) => {
+                    listed.insert(take(&world, kind, object));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    // What was not listed again was deleted while nobody watched.
+                    for object in world.catalog.all(kind) {
+                        if !listed.contains(&object.key) {
+                            world.queue.wake(world.catalog.remove(&object.key));
+                        }
+                    }
+                }
+                Ok(watcher::Event::Apply(object)) => {
+                    take(&world, kind, object);
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    let key = Key::new(kind, &object.namespace().unwrap_or_default(), &object.name_any());
+                    world.queue.wake(world.catalog.remove(&key));
+                }
+                Err(error) => tracing::warn!(%kind, %error, "the watch was lost and is taken up again"),
+            }
+        }
+    }
+}
+
+fn take(world: &World, kind: Kind, object: DynamicObject) -> Key {
+    let object = object_of(kind, object);
+    let key = object.key.clone();
+    world.queue.wake(world.catalog.put(object));
+    key
+}
+
+fn object_of(kind: Kind, object: DynamicObject) -> Object {
+    let meta = &object.metadata;
+    Object {
+        key: Key::new(kind, meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
+        uid: meta.uid.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or(0),
+        is_deleting: meta.deletion_timestamp.is_some(),
+        is_held: meta.finalizers.as_ref().is_some_and(|f| f.iter().any(|f| f == FINALIZER)),
+        created: meta.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |t| t.0),
+        annotations: meta.annotations.clone().unwrap_or_default(),
+        spec: object.data["spec"].clone(),
+        status: object.data["status"].clone(),
+        origin: None,
+        seen: Instant::now(),
+    }
+}
+
+fn resource(kind: Kind) -> ApiResource {
+    match kind {
+        Kind::Dataset => ApiResource::erase::<Dataset>(&()),
+        Kind::Audience => ApiResource::erase::<Audience>(&()),
+        Kind::Channel => ApiResource::erase::<Channel>(&()),
+        Kind::MessageTemplate => ApiResource::erase::<MessageTemplate>(&()),
+        Kind::Campaign => ApiResource::erase::<Campaign>(&()),
+        Kind::CampaignRun => ApiResource::erase::<CampaignRun>(&()),
+    }
+}
+
+fn failure(error: kube::Error) -> Failure {
+    Failure(format!("the API server: {error}"))
+}
+
+/// An object that is gone needs nothing more.
+fn unless_gone<T>(answer: Result<T, kube::Error>) -> Result<(), Failure> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).map_err(failure),
+    }
+}
+
+async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, Failure> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_err(|_| Failure("the API server does not answer".to_owned()))
+}
+
+fn header(key: &Key) -> Value {
+    json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": key.kind.as_str(), "metadata": {"name": key.name, "namespace": key.namespace}})
+}
+
+#[async_trait]
+impl Source for Cluster {
+    async fn write_status(&self, key: &Key, status: Value) -> Result<(), Failure> {
+        let mut body = header(key);
+        body["status"] = status;
+        let params = PatchParams::apply(MANAGER).force();
+        let api = self.api(key);
+        match bounded(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await? {
+            Ok(object) => {
+                if let Some(world) = self.world() {
+                    take(&world, key.kind, object);
+                }
+                Ok(())
+            }
+            Err(error) => unless_gone::<()>(Err(error)),
+        }
+    }
+
+    async fn create_run(&self, namespace: &str, name: &str, spec: &CampaignRunSpec) -> Result<(), Failure> {
+        let mut run = CampaignRun::new(name, spec.clone());
+        run.metadata.namespace = Some(namespace.to_owned());
+        let campaign = Key::new(Kind::Campaign, namespace, &spec.campaign);
+        if let Some(owner) = self.world().and_then(|w| w.catalog.get(&campaign)) {
+            let mut reference = Campaign::new(&spec.campaign, owner.spec().map_err(Failure)?);
+            reference.metadata.uid = Some(owner.uid.clone());
+            run.metadata.owner_references = reference.controller_owner_ref(&()).map(|r| vec![r]);
+        }
+        let api: Api<CampaignRun> = Api::namespaced(self.client.clone(), namespace);
+        match bounded(api.create(&PostParams::default(), &run)).await? {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(drop).map_err(failure),
+        }
+    }
+
+    async fn delete_run(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+        let api: Api<CampaignRun> = Api::namespaced(self.client.clone(), namespace);
+        unless_gone(bounded(api.delete(name, &DeleteParams::default())).await?)
+    }
+
+    async fn hold(&self, key: &Key, is_held: bool) -> Result<(), Failure> {
+        let known = self.world().and_then(|w| w.catalog.get(key));
+        if known.is_some_and(|o| o.is_held == is_held) {
+            return Ok(());
+        }
+        let mut body = header(key);
+        // Applying without the entry lets go of it and leaves the finalizers of others.
+        body["metadata"]["finalizers"] = if is_held { json!([FINALIZER]) } else { json!([]) };
+        let params = PatchParams::apply(FINALIZER_MANAGER).force();
+        unless_gone(bounded(self.api(key).patch(&key.name, &params, &Patch::Apply(&body))).await?)
+    }
+
+    async fn event(&self, key: &Key, weight: Weight, reason: Reason, message: &str) {
+        let uid = self.world().and_then(|w| w.catalog.get(key)).map(|o| o.uid.clone());
+        let reference = ObjectReference {
+            api_version: Some(format!("{GROUP}/{VERSION}")),
+            kind: Some(key.kind.as_str().to_owned()),
+            name: Some(key.name.clone()),
+            namespace: Some(key.namespace.clone()),
+            uid,
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: if weight == Weight::Warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.as_str().to_owned(),
+            note: Some(message.chars().take(1_000).collect()),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        // An event is a courtesy: losing one must not stop the work.
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.recorder.publish(&event, &reference)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(object = %key, %error, "an event was not published"),
+            Err(_) => tracing::warn!(object = %key, "an event was not published in time"),
+        }
+        tracing::info!(object = %key, reason = reason.as_str(), "{message}");
+    }
+}
+
+#[async_trait]
+impl Secrets for Cluster {
+    async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        let api: Api<KubeSecret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = bounded(api.get(name)).await.ok()?.ok()?;
+        let entries = secret.data.unwrap_or_default().into_iter();
+        Some(entries.filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?))).collect())
+    }
+}

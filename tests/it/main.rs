@@ -1,1 +1,13 @@
+//! One target for all tests of the whole: one file per behaviour, on real servers.
 
+mod bad_input;
+mod cluster;
+mod consent_over_time;
+mod edits_while_watching;
+mod files_arrive;
+mod film_rental;
+mod home;
+mod kill_in_mid_send;
+mod nothing_twice;
+mod stop_and_start;
+mod world;

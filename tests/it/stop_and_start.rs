@@ -1,0 +1,124 @@
+//! What holds a campaign back: the emergency stop, `suspend`, the gate, a past start, an overlap.
+
+use crate::{
+    home::{Home, PATIENCE, people, people_manifests},
+    world::{SmtpSink, until_true},
+};
+
+fn home(schedule: &str) -> Home {
+    let home = Home::new();
+    home.write("town/town.yaml", &people_manifests(schedule, "true"));
+    home.write("town/data/people.csv", &people(5));
+    home
+}
+
+#[test]
+fn a_stopped_campaign_sends_nothing_until_started() {
+    let home = home("");
+    assert_eq!(home.run(&["town"]).code, 0);
+    assert_eq!(home.call(&["stop", "greet", "--reason", "wrong link"]).code, 0);
+    assert_eq!(home.call(&["trigger", "greet", "--name", "held"]).code, 0);
+    let ran = home.run(&["town"]);
+    assert_eq!((ran.code, home.outbox().len()), (1, 0), "{ran:?}");
+    let (status, reason, message) = home.ready("campaign", "greet");
+    assert_eq!((status.as_str(), reason.as_str(), message.as_str()), ("True", "Stopped", "stopped: wrong link"));
+    assert_eq!(home.ready("campaignrun", "held").1, "Held");
+    assert_eq!(home.call(&["start", "greet"]).out, "started\n");
+    assert_eq!(home.run(&["town"]).code, 0);
+    assert_eq!(home.outbox().len(), 5);
+}
+
+#[test]
+fn a_suspended_start_is_counted_and_not_made_up() {
+    let home = home("  schedule: {cron: \"0 9 * * *\", timeZone: UTC}\n  suspend: true");
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T08:00:00Z"]).code, 0);
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T09:10:00Z"]).code, 0);
+    assert_eq!(home.get("campaign", "greet")["status"]["skipped"], 1);
+    home.write("town/town.yaml", &people_manifests("  schedule: {cron: \"0 9 * * *\", timeZone: UTC}", "true"));
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T09:20:00Z"]).code, 0);
+    assert!(home.outbox().is_empty());
+    let status = home.get("campaign", "greet")["status"].clone();
+    assert_eq!((&status["next"], &status["lastRun"]), (&"2026-05-02 09:00 UTC".into(), &"none".into()));
+}
+
+#[test]
+fn a_cron_campaign_starts_in_time_and_a_late_start_is_missed() {
+    let home = home("  schedule: {cron: \"0 9 * * *\", timeZone: Europe/Rome}");
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T06:00:00Z"]).code, 0);
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T07:30:00Z"]).code, 0);
+    assert_eq!(home.get("campaign", "greet")["status"]["lastRun"], "greet-20260501070000");
+    assert_eq!(home.outbox().len(), 5);
+    // Down from the second to the fourth, and up an hour and a half too late.
+    assert_eq!(home.run(&["town", "--now", "2026-05-04T08:31:00Z"]).code, 0);
+    let status = home.get("campaign", "greet")["status"].clone();
+    assert_eq!((&status["skipped"], &status["lastRun"]), (&3.into(), &"greet-20260501070000".into()));
+    assert_eq!(status["next"], "2026-05-05 09:00 CEST");
+}
+
+#[test]
+fn an_edit_does_not_send_again_and_an_at_in_the_past_is_missed() {
+    let home = home("  schedule: {at: \"2026-05-01T09:00:00Z\"}");
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T08:00:00Z"]).code, 0);
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T09:00:30Z"]).code, 0);
+    assert_eq!(home.outbox().len(), 5);
+    home.write("town/town.yaml", &people_manifests("  schedule: {at: \"2026-05-01T09:00:20Z\"}", "person.id > 0"));
+    assert_eq!(home.run(&["town", "--now", "2026-05-01T09:01:00Z"]).code, 0);
+    assert_eq!(home.outbox().len(), 5);
+    let late = self::home("  schedule: {at: \"2026-05-01T09:00:00Z\"}");
+    assert_eq!(late.run(&["town", "--now", "2026-05-01T09:00:01Z"]).code, 0);
+    assert!(late.outbox().is_empty());
+}
+
+#[tokio::test]
+async fn only_live_delivery_reaches_the_relay() {
+    let sink = SmtpSink::start(&[]).await.unwrap();
+    let home = home("");
+    let smtp = format!("spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 2}}", sink.port());
+    home.write("town/town.yaml", &people_manifests("", "true").replace("spec: {outbox: {}}", &smtp).replace("template: hello}", "template: hello, once: {ever: false}}"));
+    let run = |name: &str, deliver: &[&str]| {
+        assert_eq!(home.run(&["town"]).code, 0);
+        assert_eq!(home.call(&["trigger", "greet", "--name", name]).code, 0);
+        let args: Vec<&str> = ["town"].into_iter().chain(deliver.iter().copied()).collect();
+        assert_eq!(home.run(&args).code, 0);
+        home.get("campaignrun", name)["status"].clone()
+    };
+    let by_default = run("default", &[]);
+    assert_eq!((sink.mails().unwrap().len(), home.outbox().len()), (0, 5));
+    assert_eq!((&by_default["delivers"], &by_default["totals"]["sent"]), (&"outbox".into(), &5.into()));
+
+    run("redirected", &["--deliver", "redirect=me@example.org"]);
+    let mails = sink.wait_for(5, PATIENCE).await.unwrap();
+    assert!(mails.iter().all(|m| m.header("To").is_some_and(|to| to.contains("me@example.org"))));
+
+    let listed = run("listed", &["--deliver", "allowlist=p1@example.com"]);
+    assert_eq!((&listed["totals"]["sent"], &listed["channels"][0]["reasons"]["NotAllowed"]), (&1.into(), &4.into()));
+    run("live", &["--deliver", "live"]);
+    sink.wait_for(11, PATIENCE).await.unwrap();
+    assert_eq!(home.outbox().len(), 5);
+}
+
+#[tokio::test]
+async fn a_deleted_campaign_holds_or_cancels_what_waits() {
+    for (on_delete, wanted) in [("Cancel", "Cancelled"), ("Hold", "")] {
+        let home = home("");
+        let manifest = people_manifests(&format!("  onDelete: {on_delete}"), "true");
+        home.write("town/town.yaml", &manifest);
+        let running = home.spawn(&["run", "town"], "log");
+        until_true("ready", PATIENCE, || home.ready("campaign", "greet").0 == "True").await.unwrap();
+        // A stopped channel: the run is planned and waits.
+        assert_eq!(home.call(&["stop", "--channel", "out", "--reason", "test"]).code, 0);
+        assert_eq!(home.call(&["trigger", "greet", "--name", "waits"]).code, 0);
+        let waiting = || home.get("campaignrun", "waits")["status"]["totals"]["waiting"] == 5;
+        until_true("the run waits", PATIENCE, waiting).await.unwrap();
+        drop(running);
+        home.write("town/town.yaml", manifest.split("---\napiVersion: campanile.dev/v1alpha1\nkind: Campaign").next().unwrap());
+        assert_eq!(home.run(&["town"]).code, 0);
+        assert!(home.get("campaign", "greet").is_null() && home.get("campaignrun", "waits").is_null());
+        assert_eq!(home.call(&["start", "--channel", "out"]).code, 0);
+        // The name comes back: what was held goes on, what was cancelled stays so.
+        home.write("town/town.yaml", &manifest);
+        assert_eq!(home.run(&["town"]).code, 0);
+        assert_eq!(home.outbox().len(), if wanted.is_empty() { 5 } else { 0 }, "{on_delete}");
+        assert_eq!(home.get("campaign", "greet")["status"]["totals"]["cancelled"], if wanted.is_empty() { 0 } else { 5 });
+    }
+}

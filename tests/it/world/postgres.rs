@@ -1,0 +1,108 @@
+//! A PostgreSQL server in a temporary folder, and a fresh database for every test that asks.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sqlx::{Connection, Executor, PgConnection};
+use tokio::sync::OnceCell;
+
+use super::process::{Process, Signal, unprivileged};
+use super::{free_port, install, scratch};
+
+const START: Duration = Duration::from_secs(60);
+
+/// Enough for every test of a process to have a pool of its own at once.
+const CONNECTIONS_MAX: u32 = 300;
+
+/// A server of its own cluster, on 127.0.0.1, trusting whoever connects.
+pub struct Postgres {
+    folder: PathBuf,
+    port: u16,
+    /// `None` while stopped.
+    server: Option<Process>,
+    databases: AtomicU32,
+}
+
+impl Postgres {
+    /// The server that the tests of this process share.
+    pub async fn shared() -> Result<&'static Postgres> {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        SHARED.get_or_try_init(Postgres::start).await
+    }
+
+    /// A server of the test's own, to be stopped at will. About 2 s.
+    pub async fn start() -> Result<Postgres> {
+        let initdb = tokio::task::spawn_blocking(|| install::program("initdb", "postgresql")).await??;
+        let folder = scratch::folder_for_nobody("postgres")?;
+        make_cluster(&initdb, &folder)?;
+        let mut postgres = Postgres { folder, port: free_port(), server: None, databases: AtomicU32::new(1) };
+        postgres.restart().await?;
+        Ok(postgres)
+    }
+
+    /// Makes an empty database and returns its URL.
+    pub async fn database(&self) -> Result<String> {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+        connection.close().await?;
+        Ok(self.url(&name))
+    }
+
+    /// Ends the server as a crash would: open connections break, open transactions are lost, committed ones are not.
+    pub fn stop_immediate(&mut self) {
+        self.server = None;
+    }
+
+    /// Starts the server again, on the same port and data, after stopping it if it runs.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop_immediate();
+        let program = install::program("postgres", "postgresql")?;
+        let server = Process::start(&mut self.command(&program), &self.folder.join("log"), Signal::Quit)?;
+        let ready = server.ready("PostgreSQL", START, || async {
+            PgConnection::connect(&self.url("postgres")).await?;
+            Ok(())
+        });
+        ready.await?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://campanile@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = unprivileged(program);
+        command.arg("-D").arg(self.folder.join("data"));
+        let port = format!("port={}", self.port);
+        let connections = format!("max_connections={CONNECTIONS_MAX}");
+        // Without fsync a crash of the machine loses data, a crash of the server does not; `synchronous_commit`
+        // stays on, because without it a crash of the server does.
+        let settings = [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "full_page_writes=off",
+            &port,
+            &connections,
+        ];
+        for setting in settings {
+            command.args(["-c", setting]);
+        }
+        command
+    }
+}
+
+fn make_cluster(initdb: &Path, folder: &Path) -> Result<()> {
+    let made = unprivileged(initdb)
+        .arg("-D")
+        .arg(folder.join("data"))
+        .args(["--username=campanile", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .output()?;
+    ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}

@@ -43,6 +43,10 @@ fn complete(crd: &mut CustomResourceDefinition) {
 }
 
 fn bound(schema: &mut JSONSchemaProps) {
+    // Rust's widths are no OpenAPI formats, and kubectl warns of them; the ranges say the same.
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
     match schema.type_.as_deref() {
         Some("string") if schema.enum_.is_none() && schema.format.is_none() => {
             schema.max_length.get_or_insert(STRING_CHARS_MAX);

@@ -70,8 +70,7 @@ impl Activity {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.ref) != has(self.where)", "an audience step has either ref, or entity and where"),
-    validation = ("has(self.where) == has(self.entity)", "an inline audience has both entity and where"),
-    validation = ("!has(self.params) || has(self.ref)", "params belong to an audience that is referred to")
+    validation = ("has(self.where) == has(self.entity)", "an inline audience has both entity and where")
 )]
 pub struct AudienceStep {
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::{End, summary};
 use crate::{
     clock::Clock,
-    reconcile::{Queue, World},
+    reconcile::{Loaded, Queue, World},
     send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
     source::{Kind, catalog::Catalog, cluster::Cluster},
     store::{Error, Store},
@@ -76,6 +76,7 @@ async fn start(args: Args) -> Result<End, End> {
         settle: Duration::from_millis(args.settle_ms),
         data: args.data,
         not_mine,
+        loaded: Loaded::default(),
     });
     cluster.attach(&world);
     for kind in Kind::ALL {

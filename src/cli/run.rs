@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    reconcile::{Queue, World},
+    reconcile::{Loaded, Queue, World},
     send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
     source::{
         Key, Kind,
@@ -90,6 +90,7 @@ async fn start(args: Args) -> Result<End, End> {
         settle: Duration::ZERO,
         data: None,
         not_mine: None,
+        loaded: Loaded::default(),
     });
     folder.attach(&world);
     folder.restore().await?;

@@ -113,7 +113,8 @@ impl Graph {
             let message = format!("`{}` takes no `from`", declared.activity.word());
             self.found.push(Finding::new(this, format!("spec.steps[{index}].from"), message));
         }
-        if self.found.len() > before {
+        // What it builds on is wrong itself, and that is said there.
+        if self.found.len() > before || resolved.len() < wants.len() || (takes_input && resolved.is_empty()) {
             return None;
         }
         let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved };
@@ -165,8 +166,7 @@ impl Graph {
             return None;
         };
         let name = before.name.to_string();
-        let has_from = "name";
-        self.resolve(this, steps, index, has_from, &name)
+        self.resolve(this, steps, index, "name", &name)
     }
 
     fn find_unread(&mut self, this: &Ref, declared: &[Declared], steps: &[Step]) {

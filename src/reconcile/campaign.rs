@@ -120,6 +120,9 @@ fn depends(object: &Object, spec: &CampaignSpec, bundle: &Bundle, world: &World)
         let message = format!("{} `{}` is not ready", other.key.kind, other.key.name);
         return Some(Standing::Working(Reason::DependencyNotReady, message));
     }
+    if !world.loaded.contains(&object.key.namespace, &spec.dataset) {
+        return Some(Standing::Working(Reason::DependencyNotReady, format!("Dataset `{}` is being read", spec.dataset)));
+    }
     let newest = used.iter().map(|o| o.seen).chain([object.seen]).max()?;
     let is_settling = newest.elapsed() < world.settle;
     is_settling.then(|| Standing::Working(Reason::DependencyNotReady, "waits for the rest of the change to arrive".to_owned()))

@@ -84,7 +84,7 @@ async fn create(object: &Object, spec: &CampaignRunSpec, world: &World) -> Resul
     if let Err(found) = bundle.compile(world.store.dialect()) {
         return Ok(Err(invalid(found)));
     }
-    if !campaign.is_ready() {
+    if !campaign.is_ready() || !world.loaded.contains(&object.key.namespace, &declared.dataset) {
         let message = format!("campaign `{}` is not ready", spec.campaign);
         return Ok(Err(Standing::Working(Reason::DependencyNotReady, message)));
     }

@@ -51,6 +51,9 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     }
     let looked = apply(object, &spec, place, world).await?;
     let standing = stands(&looked);
+    if world.loaded.note(&object.key, standing.is_ready()) {
+        world.queue.wake(world.catalog.dependents(&object.key));
+    }
     write(object, Some(&spec), &standing, world).await?;
     let every = spec.entities.iter().filter_map(|e| e.source.as_ref()).map(|s| s.files.every.as_std()).min();
     Ok(match every {

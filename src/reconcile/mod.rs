@@ -11,7 +11,12 @@ mod dataset;
 pub mod queue;
 mod template;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -51,6 +56,31 @@ pub struct World {
     pub data: Option<PathBuf>,
     /// Another home's store: read and planned, never claimed.
     pub not_mine: Option<String>,
+    /// Datasets whose files this process has found to be in. What an earlier process wrote into a status says nothing
+    /// about the files that are there now.
+    pub loaded: Loaded,
+}
+
+/// The datasets that are loaded.
+#[derive(Default)]
+pub struct Loaded {
+    keys: RwLock<BTreeSet<Key>>,
+}
+
+impl Loaded {
+    fn contains(&self, namespace: &str, dataset: &str) -> bool {
+        self.keys.read().is_ok_and(|keys| keys.contains(&Key::new(Kind::Dataset, namespace, dataset)))
+    }
+
+    /// Notes how a dataset stands; whether it has just become loaded.
+    fn note(&self, key: &Key, is_loaded: bool) -> bool {
+        let Ok(mut keys) = self.keys.write() else { return false };
+        if is_loaded {
+            return keys.insert(key.clone());
+        }
+        keys.remove(key);
+        false
+    }
 }
 
 /// What stopped a look; it is tried again.

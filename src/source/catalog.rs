@@ -92,6 +92,11 @@ impl Catalog {
         found
     }
 
+    /// The objects that may stand differently when this one does, itself among them.
+    pub fn dependents(&self, key: &Key) -> Vec<Key> {
+        self.objects.read().map(|objects| affected(&objects, key)).unwrap_or_default()
+    }
+
     /// The objects of one kind, in order.
     pub fn all(&self, kind: Kind) -> Vec<Arc<Object>> {
         let Ok(objects) = self.objects.read() else { return vec![] };

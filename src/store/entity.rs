@@ -381,7 +381,7 @@ impl Tx {
         let (field, version) = (quoted(consent.field), entity.version.as_ref().map(|v| quoted(v)));
         let profile = canonical_key(place.dialect, entity, "s");
         let on: Vec<String> = entity.key.iter().map(|k| format!("old.{0} = s.{0}", quoted(k))).collect();
-        let at = consent.changed_at.map_or_else(|| "NULL".to_owned(), |c| micros_of(place.dialect, &format!("s.{}", quoted(c))));
+        let at = consent.changed_at.map_or_else(|| "CAST(NULL AS BIGINT)".to_owned(), |c| micros_of(place.dialect, &format!("s.{}", quoted(c))));
         let differs = match place.dialect {
             Dialect::Sqlite => format!("s.{field} IS NOT old.{field}"),
             Dialect::Postgres => format!("s.{field} IS DISTINCT FROM old.{field}"),

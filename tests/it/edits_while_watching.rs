@@ -29,7 +29,7 @@ async fn edits_are_taken_and_broken_ones_leave_the_last_good_state() {
     home.write("town/town.yaml", &good.replace("person.id > 1", "person.idd > 2"));
     until_true("the error is reported", PATIENCE, || home.read("log").contains("no field or link `idd`")).await.unwrap();
     let log = home.read("log");
-    assert!(log.contains("town.yaml:49:53") && log.contains("did you mean `id`?"), "{log}");
+    assert!(log.contains("town.yaml:43:47") && log.contains("did you mean `id`?"), "{log}");
     home.write("town/town.yaml", &format!("{good}\n  - [broken"));
     until_true("the error is reported", PATIENCE, || home.read("log").contains("this is not YAML")).await.unwrap();
     assert_eq!((revision(), is_ready()), (second, true));

@@ -68,11 +68,6 @@ impl Home {
         path
     }
 
-    /// Copies an example's folder to `name`.
-    pub fn copy_example(&self, example: &str, name: &str) {
-        copy(&repository().join("examples").join(example), &self.path().join(name));
-    }
-
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
         command.current_dir(self.path()).args(args).stdin(Stdio::null());

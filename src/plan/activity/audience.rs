@@ -22,6 +22,9 @@ pub struct Audience {
 }
 
 pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
+    if step.reference.is_none() && !step.params.is_empty() {
+        return Err(vec![place.finding("audience", "params", "params belong to an audience that is referred to")]);
+    }
     let audience = match (&step.reference, &step.entity, &step.rule) {
         (Some(name), ..) => referred(name, step, place)?,
         (None, Some(entity), Some(rule)) => {

@@ -1,6 +1,10 @@
 //! Watches the folder: an edit is reconciled within a second.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -25,8 +29,9 @@ const LOOK_MISSING: Duration = Duration::from_secs(1);
 /// If the operating system cannot watch the folder.
 pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Diagnostic])) -> notify::Result<()> {
     let (sender, mut changes) = mpsc::channel(WAITING);
+    let roots = folder.roots().to_vec();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let is_ours = event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(|p| is_watched(p)));
+        let is_ours = event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(|p| is_watched(p, &roots)));
         if is_ours {
             // A full queue already means another load.
             let _ = sender.try_send(());
@@ -53,7 +58,8 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
     }
 }
 
-/// Hidden files and folders are not ours to read, `.campanile` least of all.
-fn is_watched(path: &Path) -> bool {
-    !path.components().any(|part| part.as_os_str().to_str().is_some_and(|name| name.starts_with('.') && name.len() > 1 && name != ".."))
+/// Hidden files and folders inside a root are not ours to read, `.campanile` least of all.
+fn is_watched(path: &Path, roots: &[PathBuf]) -> bool {
+    let inside = roots.iter().find_map(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+    !inside.components().any(|part| part.as_os_str().to_str().is_some_and(|name| name.starts_with('.')))
 }

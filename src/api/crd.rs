@@ -95,7 +95,9 @@ mod tests {
         let mut found = vec![];
         for crd in all() {
             let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
-            for (part, inner) in schema.properties.iter().flatten().filter(|(name, _)| *name == "spec" || *name == "status") {
+            for (part, inner) in
+                schema.properties.iter().flatten().filter(|(name, _)| *name == "spec" || *name == "status")
+            {
                 unbounded(inner, &format!("{}.{part}", crd.spec.names.kind), &mut found);
             }
         }

@@ -3,6 +3,8 @@
 //! This module knows no client and no store. What a kind means is decided in [`crate::plan`] and
 //! [`crate::reconcile`]; here stands only what an author may write and what a status may say.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has its own name, type and path")]
+
 pub mod audience;
 pub mod campaign;
 pub mod campaign_run;

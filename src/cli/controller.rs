@@ -53,7 +53,9 @@ async fn start(args: Args) -> Result<End, End> {
     let home = cluster.id().await.map_err(|e| wrong("no cluster", &e))?;
     let store = Store::open(&args.store).await?;
     let not_mine = match store.enter(&home, &args.environment).await {
-        Err(Error::NotMine(owner)) => Some(format!("this store belongs to another home ({owner}); nothing is sent from it")),
+        Err(Error::NotMine(owner)) => {
+            Some(format!("this store belongs to another home ({owner}); nothing is sent from it"))
+        }
         other => {
             other?;
             None

@@ -2,7 +2,9 @@
 
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceColumnDefinition, CustomResourceDefinition};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceDefinition,
+};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -53,7 +55,8 @@ async fn show(args: Args) -> Result<End, End> {
     let Some(definition) = crds.iter().find(|c| names_of(c).contains(&wanted)) else {
         let known: Vec<String> = crds.iter().map(|c| c.spec.names.plural.clone()).collect();
         let near = nearest(&wanted, known.iter().map(String::as_str));
-        let hint = near.map_or_else(|| format!("one of {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        let hint =
+            near.map_or_else(|| format!("one of {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
         return Err(End::Wrong(format!("there is no kind `{}`", args.kind), Some(hint)));
     };
     let kind = &definition.spec.names.kind;
@@ -102,8 +105,10 @@ fn print(args: &Args, definition: &CustomResourceDefinition, found: &[&Stored]) 
 
 fn columns(args: &Args, definition: &CustomResourceDefinition, found: &[&Stored]) -> Table {
     let is_wide = args.output == Some(Output::Wide);
-    let declared = definition.spec.versions.first().and_then(|v| v.additional_printer_columns.clone()).unwrap_or_default();
-    let shown: Vec<&CustomResourceColumnDefinition> = declared.iter().filter(|c| is_wide || c.priority.unwrap_or(0) == 0).collect();
+    let declared =
+        definition.spec.versions.first().and_then(|v| v.additional_printer_columns.clone()).unwrap_or_default();
+    let shown: Vec<&CustomResourceColumnDefinition> =
+        declared.iter().filter(|c| is_wide || c.priority.unwrap_or(0) == 0).collect();
     let mut head: Vec<String> = vec!["NAME".to_owned()];
     if args.all_namespaces {
         head.insert(0, "NAMESPACE".to_owned());
@@ -126,9 +131,9 @@ fn columns(args: &Args, definition: &CustomResourceDefinition, found: &[&Stored]
 fn cell(object: &Value, column: &CustomResourceColumnDefinition, now: Timestamp) -> String {
     match path(object, &column.json_path) {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) if column.type_ == "date" => {
-            text.parse::<Timestamp>().map_or_else(|_| "<invalid>".to_owned(), |at| age(now.duration_since(at).as_secs()))
-        }
+        Some(Value::String(text)) if column.type_ == "date" => text
+            .parse::<Timestamp>()
+            .map_or_else(|_| "<invalid>".to_owned(), |at| age(now.duration_since(at).as_secs())),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     }
@@ -172,9 +177,7 @@ fn age(seconds: i64) -> String {
 /// The object as an API server would hand it over.
 fn json_of(object: &Stored) -> Value {
     let mut metadata = Map::new();
-    for part in ["annotations"] {
-        add(&mut metadata, part, object.meta[part].clone());
-    }
+    add(&mut metadata, "annotations", object.meta["annotations"].clone());
     metadata.insert("creationTimestamp".to_owned(), json!(object.created.to_string()));
     add(&mut metadata, "finalizers", object.meta["finalizers"].clone());
     metadata.insert("generation".to_owned(), json!(object.generation));
@@ -205,14 +208,19 @@ mod tests {
 
     #[test]
     fn ages_are_kubectls() {
-        let seconds = [0, 119, 120, 125, 600, 10_799, 10_800, 28_700, 28_800, 172_799, 172_800, 180_000, 691_200, 63_072_000];
+        let seconds =
+            [0, 119, 120, 125, 600, 10_799, 10_800, 28_700, 28_800, 172_799, 172_800, 180_000, 691_200, 63_072_000];
         let shown: Vec<String> = seconds.into_iter().map(age).collect();
-        assert_eq!(shown, ["0s", "119s", "2m", "2m5s", "10m", "179m", "3h", "7h58m", "8h", "47h", "2d", "2d2h", "8d", "2y"]);
+        assert_eq!(
+            shown,
+            ["0s", "119s", "2m", "2m5s", "10m", "179m", "3h", "7h58m", "8h", "47h", "2d", "2d2h", "8d", "2y"]
+        );
     }
 
     #[test]
     fn paths_find_conditions() {
-        let object = json!({"status": {"conditions": [{"type": "A", "status": "x"}, {"type": "Ready", "status": "True"}]}});
+        let object =
+            json!({"status": {"conditions": [{"type": "A", "status": "x"}, {"type": "Ready", "status": "True"}]}});
         assert_eq!(path(&object, ".status.conditions[?(@.type==\"Ready\")].status"), Some(&json!("True")));
         assert_eq!(path(&object, ".status.totals.sent"), None);
     }

@@ -59,7 +59,10 @@ impl Home {
         let file = file.map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(_) => Err(End::Wrong("another `campanile run` works on this store".to_owned(), Some("`get` and the handles work beside it".to_owned()))),
+            Err(_) => Err(End::Wrong(
+                "another `campanile run` works on this store".to_owned(),
+                Some("`get` and the handles work beside it".to_owned()),
+            )),
         }
     }
 }

@@ -68,7 +68,9 @@ async fn start(args: Args) -> Result<End, End> {
     match home.store.enter(&home.id, &args.home.environment).await {
         Err(Error::NotMine(owner)) => {
             eprintln!("error: StoreNotMine: this store belongs to another home ({owner}); nothing is sent from it");
-            eprintln!("hint: if it was moved here on purpose, call `campanile store adopt --waiting cancel` or `--waiting keep`");
+            eprintln!(
+                "hint: if it was moved here on purpose, call `campanile store adopt --waiting cancel` or `--waiting keep`"
+            );
             return Err(End::Failed);
         }
         other => other?,
@@ -97,7 +99,8 @@ async fn start(args: Args) -> Result<End, End> {
     let (problems, _) = folder.load(true).await?;
     report(&problems);
     let providers = Providers::new(args.deliver, home.state.join("outbox"), roots_pem);
-    let dispatcher = Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), true));
+    let dispatcher =
+        Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), true));
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {
         until_idle(&world, &dispatcher).await?;
@@ -107,7 +110,11 @@ async fn start(args: Args) -> Result<End, End> {
     let is_good = summary::print(&world).await?;
     let problems = folder.diagnostics();
     if !problems.is_empty() {
-        let many = if problems.len() == 1 { "a manifest is wrong".to_owned() } else { format!("the manifests have {} errors", problems.len()) };
+        let many = if problems.len() == 1 {
+            "a manifest is wrong".to_owned()
+        } else {
+            format!("the manifests have {} errors", problems.len())
+        };
         return Ok(End::Wrong(many, None));
     }
     Ok(if is_good || !args.until_idle { End::Done } else { End::Failed })
@@ -163,7 +170,8 @@ async fn until_idle(world: &Arc<World>, dispatcher: &Arc<Dispatcher>) -> store::
         quiet = if is_idle { quiet + 1 } else { 0 };
         if quiet == IDLE_LOOKS - 1 {
             // A run that ended between two looks is seen by this one.
-            let open: Vec<Key> = world.catalog.all(Kind::CampaignRun).iter().filter(|o| !o.is_ready()).map(|o| o.key.clone()).collect();
+            let open: Vec<Key> =
+                world.catalog.all(Kind::CampaignRun).iter().filter(|o| !o.is_ready()).map(|o| o.key.clone()).collect();
             let unfinished = open_runs_to_look_at(world, &open).await?;
             if !unfinished.is_empty() {
                 world.queue.wake(unfinished);

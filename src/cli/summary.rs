@@ -78,7 +78,19 @@ pub async fn until_interrupted(world: &Arc<World>) {
 /// Prints what each campaign did and what is not ready. True if all is ready, every run succeeded and nothing waits.
 pub async fn print(world: &World) -> store::Result<bool> {
     let mut is_good = true;
-    let head = ["CAMPAIGN", "STEP", "ENTERED", "SENT", "EXCLUDED", "FAILED", "EXPIRED", "CANCELLED", "IN DOUBT", "WAITING", "WHY"];
+    let head = [
+        "CAMPAIGN",
+        "STEP",
+        "ENTERED",
+        "SENT",
+        "EXCLUDED",
+        "FAILED",
+        "EXPIRED",
+        "CANCELLED",
+        "IN DOUBT",
+        "WAITING",
+        "WHY",
+    ];
     let mut table = Table::new(&head);
     for campaign in world.catalog.all(Kind::Campaign) {
         let runs = world.catalog.runs_of(&campaign.key.namespace, &campaign.key.name);
@@ -90,7 +102,12 @@ pub async fn print(world: &World) -> store::Result<bool> {
             }
         }
         if runs.is_empty() {
-            table.row([campaign.key.name.clone(), "no run".to_owned()].into_iter().chain(std::iter::repeat_n(String::new(), 9)).collect());
+            table.row(
+                [campaign.key.name.clone(), "no run".to_owned()]
+                    .into_iter()
+                    .chain(std::iter::repeat_n(String::new(), 9))
+                    .collect(),
+            );
         }
     }
     print!("{table}");
@@ -99,7 +116,8 @@ pub async fn print(world: &World) -> store::Result<bool> {
             if !object.is_ready() {
                 is_good = false;
                 let conditions = object.status::<Conditions>().conditions;
-                let (reason, message) = condition::find(&conditions, "Ready").map_or(("Unknown", "not looked at"), |c| (&c.reason, &c.message));
+                let (reason, message) = condition::find(&conditions, "Ready")
+                    .map_or(("Unknown", "not looked at"), |c| (&c.reason, &c.message));
                 eprintln!("not ready: {kind} `{}`: {reason}: {message}", object.key.name);
             }
         }

@@ -53,7 +53,8 @@ fn decimal(text: &str, precision: u8, scale: u8) -> Result<Cell, &'static str> {
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_number = !(whole.is_empty() && part.is_empty()) && whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit());
+    let is_number =
+        !(whole.is_empty() && part.is_empty()) && whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit());
     if !is_number {
         return Err("not a Decimal");
     }
@@ -65,7 +66,8 @@ fn decimal(text: &str, precision: u8, scale: u8) -> Result<Cell, &'static str> {
     if whole.len() + usize::from(scale) > usize::from(precision) {
         return Err("a Decimal with more digits than its precision");
     }
-    let scaled: i64 = format!("0{whole}{part:0<width$}", width = usize::from(scale)).parse().map_err(|_| "not a Decimal")?;
+    let scaled: i64 =
+        format!("0{whole}{part:0<width$}", width = usize::from(scale)).parse().map_err(|_| "not a Decimal")?;
     Ok(Cell::Decimal(if is_negative { -scaled } else { scaled }))
 }
 
@@ -86,7 +88,13 @@ mod tests {
     use super::*;
 
     fn field(kind: FieldKind, scale: u8) -> Field {
-        Field { name: "f".into(), kind, precision: (kind == FieldKind::Decimal).then_some(6), scale: (kind == FieldKind::Decimal).then_some(scale), required: false }
+        Field {
+            name: "f".into(),
+            kind,
+            precision: (kind == FieldKind::Decimal).then_some(6),
+            scale: (kind == FieldKind::Decimal).then_some(scale),
+            required: false,
+        }
     }
 
     fn cell(kind: FieldKind, text: &str) -> Result<Cell, &'static str> {

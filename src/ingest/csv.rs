@@ -92,7 +92,13 @@ impl Reader {
         Ok(self.entity.fields.iter().filter_map(|f| place(&f.name)).collect())
     }
 
-    fn row(&self, record: &csv::ByteRecord, width: usize, columns: &[usize], zone: &TimeZone) -> Result<Vec<Cell>, (Option<String>, String)> {
+    fn row(
+        &self,
+        record: &csv::ByteRecord,
+        width: usize,
+        columns: &[usize],
+        zone: &TimeZone,
+    ) -> Result<Vec<Cell>, (Option<String>, String)> {
         if record.len() != width {
             return Err((None, format!("{} fields where the header has {width}", record.len())));
         }

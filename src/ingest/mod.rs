@@ -44,7 +44,8 @@ pub struct Found {
 /// The files of a source, by name. `url` is relative to `base` and cannot leave `root`.
 pub fn look(root: &Path, base: &Path, url: &str) -> io::Result<Vec<Found>> {
     let wanted = base.join(url.trim_start_matches("file://"));
-    let outside = || io::Error::new(io::ErrorKind::PermissionDenied, format!("`{url}` leads out of {}", root.display()));
+    let outside =
+        || io::Error::new(io::ErrorKind::PermissionDenied, format!("`{url}` leads out of {}", root.display()));
     let lost = |e: io::Error| io::Error::new(e.kind(), format!("`{url}`: {e}"));
     let real = wanted.canonicalize().map_err(lost)?;
     if !real.starts_with(root.canonicalize()?) {
@@ -93,7 +94,14 @@ pub fn shape_of(entity: &Entity) -> String {
 ///
 /// # Errors
 /// Only the store's: a file that cannot be read is noted with its problem.
-pub async fn read_file(store: &Store, place: Place<'_>, dataset: &DatasetSpec, entity: &Entity, file: &Found, now: Timestamp) -> store::Result<FileRead> {
+pub async fn read_file(
+    store: &Store,
+    place: Place<'_>,
+    dataset: &DatasetSpec,
+    entity: &Entity,
+    file: &Found,
+    now: Timestamp,
+) -> store::Result<FileRead> {
     let (sender, mut chunks) = mpsc::channel(CHUNKS_WAITING);
     let reader = csv::Reader::new(file.path.clone(), entity.clone());
     let reading = tokio::task::spawn_blocking(move || reader.run(&sender));

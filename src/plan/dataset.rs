@@ -72,12 +72,16 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     }
     let entities = || spec.entities.iter().map(|e| &*e.name);
     let Some(profile) = spec.entities.iter().find(|e| e.name == spec.profile.entity) else {
-        let mut finding = Finding::new(&this, "spec.profile.entity", format!("there is no entity `{}`", spec.profile.entity));
+        let mut finding =
+            Finding::new(&this, "spec.profile.entity", format!("there is no entity `{}`", spec.profile.entity));
         finding.hint = nearest(&spec.profile.entity, entities()).map(|near| format!("did you mean `{near}`?"));
         found.push(finding);
         return found;
     };
-    let texts = [("spec.profile.locale", &spec.profile.locale), ("spec.profile.addresses.email", &spec.profile.addresses.email)];
+    let texts = [
+        ("spec.profile.locale", &spec.profile.locale),
+        ("spec.profile.addresses.email", &spec.profile.addresses.email),
+    ];
     for (path, text) in texts {
         let Some(text) = text else { continue };
         match check_path(text, &schema, &profile.name) {
@@ -90,17 +94,23 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     }
     for (index, topic) in spec.topics.iter().enumerate() {
         let Some(consent) = topic.consent.as_ref().and_then(|c| c.email.as_ref()) else { continue };
-        let fields = [("field", Some(&consent.field), FieldKind::Boolean), ("changedAt", consent.changed_at.as_ref(), FieldKind::Timestamp)];
+        let fields = [
+            ("field", Some(&consent.field), FieldKind::Boolean),
+            ("changedAt", consent.changed_at.as_ref(), FieldKind::Timestamp),
+        ];
         for (part, field, wanted) in fields {
             let Some(field) = field else { continue };
             let path = format!("spec.topics[{index}].consent.email.{part}");
             match profile.fields.iter().find(|f| f.name == *field) {
                 None => {
                     let mut finding = Finding::new(&this, path, format!("{} has no field `{field}`", profile.name));
-                    finding.hint = nearest(field, profile.fields.iter().map(|f| &*f.name)).map(|near| format!("did you mean `{near}`?"));
+                    finding.hint = nearest(field, profile.fields.iter().map(|f| &*f.name))
+                        .map(|near| format!("did you mean `{near}`?"));
                     found.push(finding);
                 }
-                Some(f) if f.kind != wanted => found.push(Finding::new(&this, path, format!("`{field}` must be a {wanted:?} field"))),
+                Some(f) if f.kind != wanted => {
+                    found.push(Finding::new(&this, path, format!("`{field}` must be a {wanted:?} field")))
+                }
                 Some(_) => {}
             }
         }
@@ -113,47 +123,77 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
     for (k, key) in entity.key.iter().enumerate() {
         let kind = entity.fields.iter().find(|f| f.name == *key).map(|f| f.kind);
         if !matches!(kind, Some(FieldKind::String | FieldKind::Integer | FieldKind::Date)) {
-            found.push(Finding::new(this, at(format!("key[{k}]")), format!("a key field is a String, an Integer or a Date, and `{key}` is not")));
+            found.push(Finding::new(
+                this,
+                at(format!("key[{k}]")),
+                format!("a key field is a String, an Integer or a Date, and `{key}` is not"),
+            ));
         }
     }
     if let Some(zone) = entity.source.as_ref().and_then(|s| s.files.time_zone.as_ref())
         && jiff::tz::TimeZone::get(zone).is_err()
     {
-        found.push(Finding::new(this, at("source.files.timeZone".to_owned()), format!("`{zone}` is not a time zone")).hint("use an IANA name such as Europe/Rome"));
+        found.push(
+            Finding::new(this, at("source.files.timeZone".to_owned()), format!("`{zone}` is not a time zone"))
+                .hint("use an IANA name such as Europe/Rome"),
+        );
     }
     for (l, link) in entity.links.iter().enumerate() {
         let at = |rest: &str| at(format!("links[{l}].{rest}"));
         if entity.fields.iter().any(|f| f.name == link.name) {
-            found.push(Finding::new(this, at("name"), format!("{} has both a field and a link `{}`", entity.name, link.name)));
+            found.push(Finding::new(
+                this,
+                at("name"),
+                format!("{} has both a field and a link `{}`", entity.name, link.name),
+            ));
         }
         let Some(to) = spec.entities.iter().find(|e| e.name == link.to) else {
             let mut finding = Finding::new(this, at("to"), format!("there is no entity `{}`", link.to));
-            finding.hint = nearest(&link.to, spec.entities.iter().map(|e| &*e.name)).map(|near| format!("did you mean `{near}`?"));
+            finding.hint =
+                nearest(&link.to, spec.entities.iter().map(|e| &*e.name)).map(|near| format!("did you mean `{near}`?"));
             found.push(finding);
             continue;
         };
         if let Some(inverse) = &link.inverse {
             let taken = to.fields.iter().any(|f| f.name == *inverse) || to.links.iter().any(|l| l.name == *inverse);
-            let inverses = spec.entities.iter().flat_map(|e| e.links.iter()).filter(|l| l.to == link.to && l.inverse.as_ref() == Some(inverse));
+            let inverses = spec
+                .entities
+                .iter()
+                .flat_map(|e| e.links.iter())
+                .filter(|l| l.to == link.to && l.inverse.as_ref() == Some(inverse));
             if taken || inverses.count() > 1 {
-                found.push(Finding::new(this, at("inverse"), format!("{} already has a field or link `{inverse}`", to.name)));
+                found.push(Finding::new(
+                    this,
+                    at("inverse"),
+                    format!("{} already has a field or link `{inverse}`", to.name),
+                ));
             }
         }
         for (here, there) in &link.keys {
             let mine = entity.fields.iter().find(|f| *f.name == **here);
             let theirs = to.fields.iter().find(|f| f.name == *there);
             match (mine, theirs) {
-                (None, _) => found.push(Finding::new(this, at("keys"), format!("{} has no field `{here}`", entity.name))),
+                (None, _) => {
+                    found.push(Finding::new(this, at("keys"), format!("{} has no field `{here}`", entity.name)))
+                }
                 (_, None) => found.push(Finding::new(this, at("keys"), format!("{} has no field `{there}`", to.name))),
                 (Some(a), Some(b)) if (a.kind, a.scale) != (b.kind, b.scale) => {
-                    found.push(Finding::new(this, at("keys"), format!("`{here}` is a {:?} and `{there}` a {:?}", a.kind, b.kind)));
+                    found.push(Finding::new(
+                        this,
+                        at("keys"),
+                        format!("`{here}` is a {:?} and `{there}` a {:?}", a.kind, b.kind),
+                    ));
                 }
                 _ => {}
             }
         }
         let reached: Vec<&str> = link.keys.values().map(|k| &**k).collect();
         if !to.key.iter().all(|k| reached.contains(&&**k)) || reached.len() != to.key.len() {
-            found.push(Finding::new(this, at("keys"), format!("a link must name the whole key of {} ({})", to.name, join(&to.key))));
+            found.push(Finding::new(
+                this,
+                at("keys"),
+                format!("a link must name the whole key of {} ({})", to.name, join(&to.key)),
+            ));
         }
     }
 }

@@ -65,8 +65,10 @@ pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Fin
     }
     let topic = &bundle.campaign.topic;
     if !bundle.dataset.topics.iter().any(|t| t.name == *topic) {
-        let mut finding = Finding::new(&this, "spec.topic", format!("dataset `{}` has no topic `{topic}`", bundle.campaign.dataset));
-        finding.hint = nearest(topic, bundle.dataset.topics.iter().map(|t| &*t.name)).map(|near| format!("did you mean `{near}`?"));
+        let mut finding =
+            Finding::new(&this, "spec.topic", format!("dataset `{}` has no topic `{topic}`", bundle.campaign.dataset));
+        finding.hint = nearest(topic, bundle.dataset.topics.iter().map(|t| &*t.name))
+            .map(|near| format!("did you mean `{near}`?"));
         graph.found.push(finding);
     }
     if graph.found.is_empty() { Ok(Plan { schema, dialect, steps }) } else { Err(graph.found) }
@@ -90,7 +92,9 @@ impl Graph {
                 let back = reaches(steps, other, index, &position);
                 let message = match back {
                     Some(circle) => format!("the steps go in a circle: {circle}"),
-                    None => format!("`{name}` comes after `{}`, and a step reads only what stands before it", step.name),
+                    None => {
+                        format!("`{name}` comes after `{}`, and a step reads only what stands before it", step.name)
+                    }
                 };
                 let finding = Finding::new(this, at, message);
                 self.found.push(if other == index { finding } else { finding.hint("move the step up") });
@@ -98,14 +102,24 @@ impl Graph {
         }
     }
 
-    fn step(&mut self, this: &Ref, bundle: &Bundle, schema: &Schema, index: usize, declared: &Declared) -> Option<Step> {
+    fn step(
+        &mut self,
+        this: &Ref,
+        bundle: &Bundle,
+        schema: &Schema,
+        index: usize,
+        declared: &Declared,
+    ) -> Option<Step> {
         let before = self.found.len();
         let wants = inputs_of(declared);
         let mut resolved = vec![];
         for (path, name) in &wants {
             resolved.extend(self.resolve(this, &bundle.campaign.steps, index, path, name));
         }
-        let takes_input = !matches!(declared.activity, Activity::Audience(_) | Activity::Union(_) | Activity::Intersect(_) | Activity::Subtract(_));
+        let takes_input = !matches!(
+            declared.activity,
+            Activity::Audience(_) | Activity::Union(_) | Activity::Intersect(_) | Activity::Subtract(_)
+        );
         if takes_input && declared.from.is_none() {
             resolved.extend(self.step_before(this, &bundle.campaign.steps, index));
         }
@@ -132,17 +146,24 @@ impl Graph {
     }
 
     /// The output that `name` stands for, with its entity.
-    fn resolve(&mut self, this: &Ref, steps: &[Declared], index: usize, path: &str, name: &str) -> Option<(String, String)> {
+    fn resolve(
+        &mut self,
+        this: &Ref,
+        steps: &[Declared],
+        index: usize,
+        path: &str,
+        name: &str,
+    ) -> Option<(String, String)> {
         if let Some(entity) = self.outputs.get(name) {
             self.read.insert(name.to_owned());
             return Some((name.to_owned(), entity.clone()));
         }
         let at = format!("spec.steps[{index}].{path}");
-        let branches: Vec<&str> = self.outputs.keys().filter(|o| o.starts_with(&format!("{name}."))).map(String::as_str).collect();
+        let branches: Vec<&str> =
+            self.outputs.keys().filter(|o| o.starts_with(&format!("{name}."))).map(String::as_str).collect();
         let finding = match steps.iter().find(|s| *s.name == *name) {
-            Some(_) if !branches.is_empty() => {
-                Finding::new(this, at, format!("`{name}` has several outputs")).hint(format!("name one of {}", branches.join(", ")))
-            }
+            Some(_) if !branches.is_empty() => Finding::new(this, at, format!("`{name}` has several outputs"))
+                .hint(format!("name one of {}", branches.join(", "))),
             Some(s) if matches!(s.activity, Activity::Email(_)) => {
                 Finding::new(this, at, format!("`{name}` sends messages and has no output to read"))
             }
@@ -162,7 +183,9 @@ impl Graph {
     fn step_before(&mut self, this: &Ref, steps: &[Declared], index: usize) -> Option<(String, String)> {
         let Some(before) = index.checked_sub(1).and_then(|i| steps.get(i)) else {
             let message = format!("`{}` has no step before it to read", steps[index].name);
-            self.found.push(Finding::new(this, format!("spec.steps[{index}]"), message).hint("begin with an `audience` step"));
+            self.found.push(
+                Finding::new(this, format!("spec.steps[{index}]"), message).hint("begin with an `audience` step"),
+            );
             return None;
         };
         let name = before.name.to_string();
@@ -177,7 +200,8 @@ impl Graph {
                 let may_be_unused = output.is_unused || declared.get(index).is_some_and(|d| d.unused);
                 if !is_read && !may_be_unused {
                     let message = format!("nothing reads `{}`", output.name);
-                    self.found.push(Finding::new(this, path, message).hint("read it in a later step, or say `unused: true`"));
+                    self.found
+                        .push(Finding::new(this, path, message).hint("read it in a later step, or say `unused: true`"));
                 }
             }
         }
@@ -194,7 +218,9 @@ fn inputs_of(step: &Declared) -> Vec<(String, &str)> {
         }
         Activity::Subtract(subtract) => {
             names.push(("subtract.from".to_owned(), subtract.from.as_str()));
-            names.extend(subtract.minus.iter().enumerate().map(|(i, name)| (format!("subtract.minus[{i}]"), name.as_str())));
+            names.extend(
+                subtract.minus.iter().enumerate().map(|(i, name)| (format!("subtract.minus[{i}]"), name.as_str())),
+            );
         }
         _ => {}
     }

@@ -8,12 +8,16 @@ use sea_query::{Expr, ExprTrait, SelectStatement};
 use super::{Finding, Ref};
 use crate::{
     api::duration::Duration,
-    rule::{Dialect, Path, Query, Schema, check_path, nearest, schema::{Entity, FieldType}},
+    rule::{
+        Dialect, Path, Query, Schema, check_path, nearest,
+        schema::{Entity, FieldType},
+    },
     send::template::{Read, Template, TemplateProblem},
 };
 
 /// Names that a template may use beside the entities, with what each has.
-const OTHERS: [(&str, &[&str]); 4] = [("campaign", &["name"]), ("run", &["name"]), ("sender", &["name", "address"]), ("now", &[])];
+const OTHERS: [(&str, &[&str]); 4] =
+    [("campaign", &["name"]), ("run", &["name"]), ("sender", &["name", "address"]), ("now", &[])];
 
 /// `once`, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,17 +106,28 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Op
         _ => {
             let known = [scope.item, scope.profile, "campaign", "run", "sender", "now"];
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
-            let said = format!("`{first}` is not known to this template; it is sent with {}, {}, {}", scope.item, scope.profile, others());
+            let said = format!(
+                "`{first}` is not known to this template; it is sent with {}, {}, {}",
+                scope.item,
+                scope.profile,
+                others()
+            );
             return Err((said, hint));
         }
     };
     let rest = check_path(&read.names.join("."), scope.schema, &start.entity).map_err(|p| (p.message, p.hint))?;
     if rest.is_many {
-        return Err((format!("`{}` leads to many rows", read.names.join(".")), Some("a template reaches one row over to-one links".to_owned())));
+        return Err((
+            format!("`{}` leads to many rows", read.names.join(".")),
+            Some("a template reaches one row over to-one links".to_owned()),
+        ));
     }
     let path = start.join(&rest);
     let Some(ty) = path.field_type(scope.schema) else {
-        return Err((format!("`{}` is a row, not a field", read.names.join(".")), Some("name one of its fields".to_owned())));
+        return Err((
+            format!("`{}` is a row, not a field", read.names.join(".")),
+            Some("name one of its fields".to_owned()),
+        ));
     };
     Ok(Some(Column { names: read.names.clone(), path, ty }))
 }
@@ -120,14 +135,26 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Op
 fn others() -> String {
     let names: Vec<String> = OTHERS
         .iter()
-        .flat_map(|(name, parts)| if parts.is_empty() { vec![(*name).to_owned()] } else { parts.iter().map(|p| format!("{name}.{p}")).collect() })
+        .flat_map(|(name, parts)| {
+            if parts.is_empty() {
+                vec![(*name).to_owned()]
+            } else {
+                parts.iter().map(|p| format!("{name}.{p}")).collect()
+            }
+        })
         .collect();
     names.join(", ")
 }
 
 impl EmailPlan {
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, and its `place`.
-    pub fn entries(&self, schema: &Schema, profile: &str, dialect: Dialect, set: SelectStatement) -> Option<SelectStatement> {
+    pub fn entries(
+        &self,
+        schema: &Schema,
+        profile: &str,
+        dialect: Dialect,
+        set: SelectStatement,
+    ) -> Option<SelectStatement> {
         let (entity, person) = (schema.entity(&self.entity)?, schema.entity(profile)?);
         let mut query = Query::over_set(schema, entity, dialect, set);
         let item = canonical(&mut query, entity, &[]);
@@ -136,7 +163,10 @@ impl EmailPlan {
         let reason = if self.per_profile {
             let key = query.key();
             let marks = vec!["?"; key.len()].join(", ");
-            let rank = query.custom(&format!("row_number() OVER (PARTITION BY ? ORDER BY {marks})"), [profile.clone()].into_iter().chain(key));
+            let rank = query.custom(
+                &format!("row_number() OVER (PARTITION BY ? ORDER BY {marks})"),
+                [profile.clone()].into_iter().chain(key),
+            );
             query.custom("CASE WHEN ? THEN 'UnmatchedProfile' WHEN ? > 1 THEN 'Duplicate' END", [unmatched, rank])
         } else {
             query.custom("CASE WHEN ? THEN 'UnmatchedProfile' END", [unmatched])
@@ -152,7 +182,13 @@ impl EmailPlan {
 
     /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
     /// the template reads.
-    pub fn skinny(&self, schema: &Schema, dialect: Dialect, set: SelectStatement, carried: &[&str]) -> Option<SelectStatement> {
+    pub fn skinny(
+        &self,
+        schema: &Schema,
+        dialect: Dialect,
+        set: SelectStatement,
+        carried: &[&str],
+    ) -> Option<SelectStatement> {
         let entity = schema.entity(&self.entity)?;
         let mut query = Query::over_set_keeping(schema, entity, dialect, set);
         for name in carried {
@@ -183,14 +219,20 @@ fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
         let path = Path { hops: hops.to_vec(), field: Some(name.clone()), entity: entity.name.clone(), is_many: false };
         let column = query.path(&path);
         let is_date = entity.field(name).is_some_and(|f| f.ty == FieldType::Date);
-        parts.push(if is_date && dialect == Dialect::Postgres { query.custom("to_char(?, 'YYYY-MM-DD')", [column]) } else { column });
+        parts.push(if is_date && dialect == Dialect::Postgres {
+            query.custom("to_char(?, 'YYYY-MM-DD')", [column])
+        } else {
+            column
+        });
     }
     if let [one] = parts.as_slice() {
         return query.custom("CAST(? AS TEXT)", [one.clone()]);
     }
     let template = match dialect {
         Dialect::Sqlite => format!("json_array({})", vec!["?"; parts.len()].join(", ")),
-        Dialect::Postgres => format!("('[' || {} || ']')", vec!["CAST(to_json(?) AS TEXT)"; parts.len()].join(" || ',' || ")),
+        Dialect::Postgres => {
+            format!("('[' || {} || ']')", vec!["CAST(to_json(?) AS TEXT)"; parts.len()].join(" || ',' || "))
+        }
     };
     let Some(first) = parts.first().cloned() else { return query.custom("CAST(NULL AS TEXT)", []) };
     let text = query.custom(&template, parts);
@@ -200,7 +242,9 @@ fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
 /// A column in a form that both databases hand over alike: times as microseconds, decimals and dates as text.
 fn portable(query: &Query<'_>, value: Expr, ty: FieldType) -> Expr {
     match (ty, query.dialect()) {
-        (FieldType::Timestamp, Dialect::Postgres) => query.custom("CAST(extract(epoch FROM ?) * 1000000 AS BIGINT)", [value]),
+        (FieldType::Timestamp, Dialect::Postgres) => {
+            query.custom("CAST(extract(epoch FROM ?) * 1000000 AS BIGINT)", [value])
+        }
         (FieldType::Date, Dialect::Postgres) => query.custom("to_char(?, 'YYYY-MM-DD')", [value]),
         (FieldType::Decimal { .. }, Dialect::Postgres) => query.custom("CAST(? AS TEXT)", [value]),
         _ => value,

@@ -49,7 +49,14 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(object: &Ref, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { object: object.clone(), path: path.into(), span: None, message: message.into(), hint: None, is_missing_reference: false }
+        Self {
+            object: object.clone(),
+            path: path.into(),
+            span: None,
+            message: message.into(),
+            hint: None,
+            is_missing_reference: false,
+        }
     }
 
     pub(crate) fn of_problem(object: &Ref, path: impl Into<String>, problem: crate::rule::Problem) -> Self {
@@ -92,7 +99,12 @@ pub trait Library {
 
 impl Bundle {
     /// Gathers what a campaign refers to; every missing reference is a finding.
-    pub fn gather(namespace: &str, name: &str, campaign: &CampaignSpec, library: &dyn Library) -> Result<Self, Vec<Finding>> {
+    pub fn gather(
+        namespace: &str,
+        name: &str,
+        campaign: &CampaignSpec,
+        library: &dyn Library,
+    ) -> Result<Self, Vec<Finding>> {
         let this = Ref::new("Campaign", name);
         let mut missing = vec![];
         let mut lost = |kind: &str, name: &str, path: String| {
@@ -129,7 +141,9 @@ impl Bundle {
         }
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
         match dataset {
-            Some(dataset) if missing.is_empty() => Ok(Self { namespace, name, campaign, dataset, audiences, channels, templates }),
+            Some(dataset) if missing.is_empty() => {
+                Ok(Self { namespace, name, campaign, dataset, audiences, channels, templates })
+            }
             _ => Err(missing),
         }
     }

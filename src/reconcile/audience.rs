@@ -33,7 +33,10 @@ fn validate(object: &Object, spec: &Result<AudienceSpec, String>, referred: Opti
         Err(message) => return Standing::Stalled(Reason::Invalid, message.clone()),
     };
     let Some(declared) = referred else {
-        return Standing::Stalled(Reason::NotFound, format!("there is no Dataset `{}` in namespace {}", spec.dataset, object.key.namespace));
+        return Standing::Stalled(
+            Reason::NotFound,
+            format!("there is no Dataset `{}` in namespace {}", spec.dataset, object.key.namespace),
+        );
     };
     let schema = dataset::schema_of(declared, &object.key.namespace, &spec.dataset, crate::rule::Dialect::Sqlite);
     match activity::check_audience(&Ref::new("Audience", &object.key.name), spec, &schema) {

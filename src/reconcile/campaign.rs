@@ -97,12 +97,14 @@ fn validate(object: &Object, spec: &CampaignSpec, world: &World) -> Result<Valid
         return Err(invalid(vec![Finding::new(&this, "metadata.name", message)]));
     }
     let timetable = spec.schedule.as_ref().map(Timetable::of).transpose();
-    let timetable = timetable.map_err(|(field, message)| invalid(vec![Finding::new(&this, format!("spec.schedule.{field}"), message)]))?;
+    let timetable = timetable
+        .map_err(|(field, message)| invalid(vec![Finding::new(&this, format!("spec.schedule.{field}"), message)]))?;
     let library = world.catalog.library(&object.key.namespace);
     let bundle = Bundle::gather(&object.key.namespace, &object.key.name, spec, &library).map_err(invalid)?;
     bundle.compile(world.store.dialect()).map_err(invalid)?;
     if world.gate == Gate::Live && timetable.as_ref().is_some_and(|t| t.not_after() == Some(None)) {
-        let message = "an immediate schedule needs `notAfter` at live delivery, so that a restored cluster sends nothing old";
+        let message =
+            "an immediate schedule needs `notAfter` at live delivery, so that a restored cluster sends nothing old";
         return Err(invalid(vec![Finding::new(&this, "spec.schedule.immediate", message)]));
     }
     let revision = bundle.revision().map_err(|e| Standing::Stalled(Reason::Invalid, e.to_string()))?;
@@ -121,11 +123,15 @@ fn depends(object: &Object, spec: &CampaignSpec, bundle: &Bundle, world: &World)
         return Some(Standing::Working(Reason::DependencyNotReady, message));
     }
     if !world.loaded.contains(&object.key.namespace, &spec.dataset) {
-        return Some(Standing::Working(Reason::DependencyNotReady, format!("Dataset `{}` is being read", spec.dataset)));
+        return Some(Standing::Working(
+            Reason::DependencyNotReady,
+            format!("Dataset `{}` is being read", spec.dataset),
+        ));
     }
     let newest = used.iter().map(|o| o.seen).chain([object.seen]).max()?;
     let is_settling = newest.elapsed() < world.settle;
-    is_settling.then(|| Standing::Working(Reason::DependencyNotReady, "waits for the rest of the change to arrive".to_owned()))
+    is_settling
+        .then(|| Standing::Working(Reason::DependencyNotReady, "waits for the rest of the change to arrive".to_owned()))
 }
 
 async fn refuse(object: &Object, world: &World, standing: Standing) -> Result<Action, Error> {
@@ -172,7 +178,11 @@ async fn follow_stop_annotation(object: &Object, world: &World) -> Result<(), Er
     match object.annotations.get(ANNOTATION) {
         Some(reason) => world.store.stop(&scope, &format!("{prefix}{reason}"), world.clock.now()).await?,
         None => {
-            let by_annotation = world.store.stopped(&object.key.namespace, &object.key.name).await?.is_some_and(|r| r.starts_with(&prefix));
+            let by_annotation = world
+                .store
+                .stopped(&object.key.namespace, &object.key.name)
+                .await?
+                .is_some_and(|r| r.starts_with(&prefix));
             if by_annotation {
                 world.store.start(&scope).await?;
                 world.sends.notify_one();
@@ -197,7 +207,14 @@ async fn start_due(
     let has_run = timetable.is_once() && world.store.has_run_by_schedule(namespace, name).await?;
     let look = timetable.look(memory.looked, now, has_run);
     for at in &look.missed {
-        skip(object, memory, Reason::MissedDeadline, &format!("the start of {} was missed", timetable.in_zone(*at)), world).await;
+        skip(
+            object,
+            memory,
+            Reason::MissedDeadline,
+            &format!("the start of {} was missed", timetable.in_zone(*at)),
+            world,
+        )
+        .await;
         memory.looked = *at;
     }
     for at in look.due {
@@ -205,7 +222,14 @@ async fn start_due(
         if spec.suspend || stopped.is_some() {
             // An immediate campaign keeps waiting: suspended time is not its time.
             if timetable.not_after().is_none() {
-                skip(object, memory, Reason::PassedWhileSuspended, &format!("the start of {words} passed while suspended"), world).await;
+                skip(
+                    object,
+                    memory,
+                    Reason::PassedWhileSuspended,
+                    &format!("the start of {words} passed while suspended"),
+                    world,
+                )
+                .await;
                 memory.looked = at;
             }
             continue;
@@ -219,7 +243,10 @@ async fn start_due(
             }
             Some(Overlap::Replace) => {
                 for run in &busy {
-                    world.store.move_run(run.no, run.state, State::Cancelling, "Cancelled", "replaced by the next run", now).await?;
+                    world
+                        .store
+                        .move_run(run.no, run.state, State::Cancelling, "Cancelled", "replaced by the next run", now)
+                        .await?;
                     world.queue.wake([Key::new(Kind::CampaignRun, namespace, &run.name)]);
                 }
             }
@@ -254,7 +281,13 @@ async fn busy_runs(namespace: &str, name: &str, world: &World) -> Result<Vec<Run
     Ok(busy)
 }
 
-async fn start(object: &Object, valid: &Valid, timetable: &Timetable, at: Timestamp, world: &World) -> Result<(), Error> {
+async fn start(
+    object: &Object,
+    valid: &Valid,
+    timetable: &Timetable,
+    at: Timestamp,
+    world: &World,
+) -> Result<(), Error> {
     // The name comes from the nominal time, so two controllers that both believe they lead start one run.
     let name = match timetable.not_after() {
         Some(_) => format!("{}-immediate", object.key.name),
@@ -279,7 +312,14 @@ async fn start(object: &Object, valid: &Valid, timetable: &Timetable, at: Timest
     Ok(())
 }
 
-async fn standing(object: &Object, spec: &CampaignSpec, valid: &Valid, next: Option<Timestamp>, stopped: Option<String>, world: &World) -> Result<Standing, Error> {
+async fn standing(
+    object: &Object,
+    spec: &CampaignSpec,
+    valid: &Valid,
+    next: Option<Timestamp>,
+    stopped: Option<String>,
+    world: &World,
+) -> Result<Standing, Error> {
     let open = world.store.open_runs(&object.key.namespace, &object.key.name).await?;
     Ok(match &valid.timetable {
         _ if stopped.is_some() => Standing::Ready(Reason::Stopped, format!("stopped: {}", stopped.unwrap_or_default())),
@@ -299,7 +339,8 @@ async fn prune(object: &Object, spec: &CampaignSpec, world: &World) -> Result<()
     let mut kept = (0, 0);
     for run in runs.iter().filter(|r| r.state == State::Done) {
         let is_good = run.reason.starts_with("Completed");
-        let (count, limit) = if is_good { (&mut kept.0, spec.history.succeeded) } else { (&mut kept.1, spec.history.failed) };
+        let (count, limit) =
+            if is_good { (&mut kept.0, spec.history.succeeded) } else { (&mut kept.1, spec.history.failed) };
         *count += 1;
         let key = Key::new(Kind::CampaignRun, &run.namespace, &run.name);
         if *count > limit && world.catalog.get(&key).is_some() {
@@ -309,7 +350,14 @@ async fn prune(object: &Object, spec: &CampaignSpec, world: &World) -> Result<()
     Ok(())
 }
 
-async fn update_status(object: &Object, valid: &Valid, memory: &Memory, next: Option<Timestamp>, standing: &Standing, world: &World) -> Result<(), Error> {
+async fn update_status(
+    object: &Object,
+    valid: &Valid,
+    memory: &Memory,
+    next: Option<Timestamp>,
+    standing: &Standing,
+    world: &World,
+) -> Result<(), Error> {
     let (namespace, name, now) = (&object.key.namespace, &object.key.name, world.clock.now());
     let runs = world.store.runs(namespace, name, 50).await?;
     let none = || "none".to_owned();
@@ -330,7 +378,8 @@ async fn update_status(object: &Object, valid: &Valid, memory: &Memory, next: Op
     if let Some(last) = runs.iter().find(|r| r.state == State::Done) {
         let is_good = last.reason.starts_with("Completed");
         let reason = Reason::ALL.into_iter().find(|r| r.as_str() == last.reason).unwrap_or(Reason::Completed);
-        let message = if last.message.is_empty() { last.name.clone() } else { format!("{}: {}", last.name, last.message) };
+        let message =
+            if last.message.is_empty() { last.name.clone() } else { format!("{}: {}", last.name, last.message) };
         condition::set(&mut status.conditions, "LastRunSucceeded", is_good, reason, &message, object.generation, now);
     }
     world.write(object, status).await

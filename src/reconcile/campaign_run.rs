@@ -167,7 +167,15 @@ async fn refuse(object: &Object, world: &World, standing: Standing) -> Result<Ac
     stand(&mut status.conditions, &standing, object, world.clock.now());
     if matches!(standing, Standing::Stalled(..)) {
         let (reason, message) = (standing.reason(), standing.message());
-        condition::set(&mut status.conditions, "Succeeded", false, reason, message, object.generation, world.clock.now());
+        condition::set(
+            &mut status.conditions,
+            "Succeeded",
+            false,
+            reason,
+            message,
+            object.generation,
+            world.clock.now(),
+        );
     }
     world.write(object, status).await?;
     Ok(Action::Await)
@@ -187,19 +195,32 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
     status.revision = Some(run.revision.clone());
     status.delivers = Some(world.gate.word().to_owned());
     status.totals = totals;
-    status.steps = steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
-    status.channels = counts.into_iter().map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons }).collect();
+    status.steps =
+        steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
+    status.channels =
+        counts.into_iter().map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons }).collect();
     let standing = standing(run, &totals, world).await?;
     stand(&mut status.conditions, &standing, object, now);
     if run.state == State::Done {
         let (reason, message) = (standing.reason(), standing.message());
-        condition::set(&mut status.conditions, "Succeeded", standing.is_ready(), reason, message, object.generation, now);
+        condition::set(
+            &mut status.conditions,
+            "Succeeded",
+            standing.is_ready(),
+            reason,
+            message,
+            object.generation,
+            now,
+        );
     }
     world.write(object, status).await
 }
 
 async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing, Error> {
-    let sent = format!("{} sent, {} excluded, {} failed, {} waiting", totals.sent, totals.excluded, totals.failed, totals.waiting);
+    let sent = format!(
+        "{} sent, {} excluded, {} failed, {} waiting",
+        totals.sent, totals.excluded, totals.failed, totals.waiting
+    );
     Ok(match run.state {
         State::Done if run.reason.starts_with("Completed") => {
             let reason = if run.reason == "Completed" { Reason::Completed } else { Reason::CompletedWithDoubt };

@@ -30,10 +30,15 @@ fn validate(spec: &Result<ChannelSpec, String>) -> Standing {
     let (from, reply_to, path) = match (&spec.email, &spec.outbox) {
         (Some(email), _) => (&email.from, &email.reply_to, "spec.email"),
         (None, Some(outbox)) => (&outbox.from, &outbox.reply_to, "spec.outbox"),
-        (None, None) => return Standing::Stalled(Reason::Invalid, "a channel is exactly one of email, outbox".to_owned()),
+        (None, None) => {
+            return Standing::Stalled(Reason::Invalid, "a channel is exactly one of email, outbox".to_owned());
+        }
     };
     if mime::address_of(from).is_none() {
-        return Standing::Stalled(Reason::Invalid, format!("{path}.from: this is not an address; write it as in Shop <shop@example.com>"));
+        return Standing::Stalled(
+            Reason::Invalid,
+            format!("{path}.from: this is not an address; write it as in Shop <shop@example.com>"),
+        );
     }
     if reply_to.as_ref().is_some_and(|r| mime::address_of(r).is_none()) {
         return Standing::Stalled(Reason::Invalid, format!("{path}.replyTo: this is not an address"));

@@ -99,7 +99,13 @@ async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &Wo
     Ok(looked)
 }
 
-async fn read(world: &World, place: Place<'_>, spec: &DatasetSpec, entity: &Entity, file: &Found) -> Result<Option<String>, Error> {
+async fn read(
+    world: &World,
+    place: Place<'_>,
+    spec: &DatasetSpec,
+    entity: &Entity,
+    file: &Found,
+) -> Result<Option<String>, Error> {
     let note = ingest::read_file(&world.store, place, spec, entity, file, world.clock.now()).await?;
     tracing::info!(file = file.name, rows = note.rows, rejected = note.rejected, problem = note.problem, "read");
     Ok(note.problem)

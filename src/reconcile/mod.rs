@@ -29,7 +29,10 @@ use crate::{
     clock::Clock,
     plan::Finding,
     send::{dispatch::Watch, gate::Gate},
-    source::{Failure, Key, Kind, Source, Weight, catalog::{Catalog, Object}},
+    source::{
+        Failure, Key, Kind, Source, Weight,
+        catalog::{Catalog, Object},
+    },
     store::{self, Store},
 };
 pub use campaign_run::cancel;
@@ -140,7 +143,9 @@ impl World {
     async fn announce(&self, object: &Object, status: &Value) {
         let ready = |status: &Value| {
             let found = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
-            found.map(|c| (c["reason"].as_str().unwrap_or("").to_owned(), c["message"].as_str().unwrap_or("").to_owned()))
+            found.map(|c| {
+                (c["reason"].as_str().unwrap_or("").to_owned(), c["message"].as_str().unwrap_or("").to_owned())
+            })
         };
         let (before, after) = (ready(&object.status), ready(status));
         if let Some((reason, message)) = after.filter(|a| before.as_ref().map(|b| &b.0) != Some(&a.0))

@@ -16,7 +16,9 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     let standing = validate(object, &spec);
     let mut status: MessageTemplateStatus = object.status();
     status.observed_generation = object.generation;
-    status.locales = spec.ok().map(|s| if s.locales.is_empty() { "none".to_owned() } else { s.locales.keys().cloned().collect::<Vec<_>>().join(",") });
+    status.locales = spec.ok().map(|s| {
+        if s.locales.is_empty() { "none".to_owned() } else { s.locales.keys().cloned().collect::<Vec<_>>().join(",") }
+    });
     stand(&mut status.conditions, &standing, object, world.clock.now());
     world.write(object, status).await?;
     Ok(Action::Await)

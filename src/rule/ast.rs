@@ -70,10 +70,17 @@ pub enum Node {
     Now,
     Param(String),
     /// A column of a variable's row, or of a row that to-one links lead to.
-    Field { var: usize, hops: Vec<String>, field: String },
+    Field {
+        var: usize,
+        hops: Vec<String>,
+        field: String,
+    },
     Has(Box<Typed>),
     /// Whether to-one links lead to a row.
-    HasLink { var: usize, hops: Vec<String> },
+    HasLink {
+        var: usize,
+        hops: Vec<String>,
+    },
     Not(Box<Typed>),
     And(Box<Typed>, Box<Typed>),
     Or(Box<Typed>, Box<Typed>),
@@ -91,7 +98,12 @@ pub enum Node {
     Span(i64, Box<Typed>),
     Exists(Many, Box<Typed>),
     All(Many, Box<Typed>),
-    Aggregate { many: Many, filter: Option<Box<Typed>>, function: Function, value: Option<Box<Typed>> },
+    Aggregate {
+        many: Many,
+        filter: Option<Box<Typed>>,
+        function: Function,
+        value: Option<Box<Typed>>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,8 +26,26 @@ const NESTING_MAX: usize = 4;
 const SPANS: [(&str, i64); 4] =
     [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)];
 const FUNCTIONS: [&str; 20] = [
-    "days", "hours", "minutes", "seconds", "date", "timestamp", "has", "startsWith", "endsWith", "contains", "lowerAscii",
-    "upperAscii", "size", "exists", "all", "exists_one", "filter", "map", "sum", "avg",
+    "days",
+    "hours",
+    "minutes",
+    "seconds",
+    "date",
+    "timestamp",
+    "has",
+    "startsWith",
+    "endsWith",
+    "contains",
+    "lowerAscii",
+    "upperAscii",
+    "size",
+    "exists",
+    "all",
+    "exists_one",
+    "filter",
+    "map",
+    "sum",
+    "avg",
 ];
 /// In CEL, in the design, and not built: refused by name rather than misread.
 const NOT_BUILT: [&str; 4] = ["matches", "getMonth", "getDayOfMonth", "getFullYear"];
@@ -48,7 +66,8 @@ pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String
     // An environment without macros leaves `exists`, `has` and the like plain calls.
     let parser = Env::default().parser().max_recursion_depth(DEPTH_MAX as u16 * 2);
     let (tree, places) = parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))?;
-    let mut checker = Checker { text, schema, params, places, scopes: vec![(entity.to_owned(), entity.to_owned())], depth: 0 };
+    let mut checker =
+        Checker { text, schema, params, places, scopes: vec![(entity.to_owned(), entity.to_owned())], depth: 0 };
     let root = checker.condition(&tree)?;
     Ok(Rule { root, entity: entity.to_owned(), variables: vec![entity.to_owned()] })
 }
@@ -83,9 +102,18 @@ fn syntax_problem(text: &str, errors: &cel::ParseErrors) -> Problem {
 enum Value {
     Typed(Typed),
     /// A variable's row, or the row that to-one links lead to.
-    Row { var: usize, hops: Vec<String>, entity: String },
+    Row {
+        var: usize,
+        hops: Vec<String>,
+        entity: String,
+    },
     /// The rows behind a to-many link, perhaps filtered or mapped.
-    Rows { many: Many, entity: String, filter: Option<Box<Typed>>, value: Option<Box<Typed>> },
+    Rows {
+        many: Many,
+        entity: String,
+        filter: Option<Box<Typed>>,
+        value: Option<Box<Typed>>,
+    },
 }
 
 struct Checker<'a> {
@@ -236,8 +264,11 @@ impl Checker<'_> {
         let (var, hops, entity) = match operand {
             Value::Row { var, hops, entity } => (var, hops, entity),
             Value::Rows { entity, .. } => {
-                return Err(Problem::new(format!("there are many rows of {entity}, so `.{name}` is not one value"), self.name_span(expr, name))
-                    .hint(format!("ask with exists(x, x.{name} …), or take map(x, x.{name}).sum()")));
+                return Err(Problem::new(
+                    format!("there are many rows of {entity}, so `.{name}` is not one value"),
+                    self.name_span(expr, name),
+                )
+                .hint(format!("ask with exists(x, x.{name} …), or take map(x, x.{name}).sum()")));
             }
             Value::Typed(typed) => {
                 return Err(Problem::new(format!("{} has no `.{name}`", typed.ty.words()), self.name_span(expr, name)));
@@ -297,7 +328,9 @@ impl Checker<'_> {
             ("has", [a]) => self.has(expr, a),
             ("date" | "timestamp", args) => self.instant(expr, &call.func_name, args),
             (name, [n]) if SPANS.iter().any(|(unit, _)| *unit == name) => self.time_span(expr, name, n),
-            (op::DIVIDE | op::MODULO, _) => Err(self.problem(expr, "division is not built yet").hint("multiply the other side instead")),
+            (op::DIVIDE | op::MODULO, _) => {
+                Err(self.problem(expr, "division is not built yet").hint("multiply the other side instead"))
+            }
             (name, _) => Err(self.no_function(expr, name)),
         };
         typed.map(Value::Typed)
@@ -313,7 +346,13 @@ impl Checker<'_> {
         self.problem(expr, format!("there is no function `{name}`")).suggest(name, FUNCTIONS)
     }
 
-    fn both(&mut self, expr: &IdedExpr, a: &IdedExpr, b: &IdedExpr, make: impl Fn(Box<Typed>, Box<Typed>) -> Node) -> Result<Typed, Problem> {
+    fn both(
+        &mut self,
+        expr: &IdedExpr,
+        a: &IdedExpr,
+        b: &IdedExpr,
+        make: impl Fn(Box<Typed>, Box<Typed>) -> Node,
+    ) -> Result<Typed, Problem> {
         let (a, b) = (self.condition(a)?, self.condition(b)?);
         Ok(self.make(expr, make(Box::new(a), Box::new(b)), Type::BOOLEAN, false))
     }
@@ -321,13 +360,22 @@ impl Checker<'_> {
     fn conditional(&mut self, expr: &IdedExpr, c: &IdedExpr, a: &IdedExpr, b: &IdedExpr) -> Result<Typed, Problem> {
         let (c, a, b) = (self.condition(c)?, self.typed(a)?, self.typed(b)?);
         if a.ty != b.ty {
-            return Err(Problem::new(format!("both sides of `:` must be of one type, not {} and {}", a.ty.words(), b.ty.words()), b.span));
+            return Err(Problem::new(
+                format!("both sides of `:` must be of one type, not {} and {}", a.ty.words(), b.ty.words()),
+                b.span,
+            ));
         }
         let (ty, is_nullable) = (a.ty, a.is_nullable || b.is_nullable);
         Ok(self.make(expr, Node::If(Box::new(c), Box::new(a), Box::new(b)), ty, is_nullable))
     }
 
-    fn compare(&mut self, expr: &IdedExpr, comparison: Comparison, a: &IdedExpr, b: &IdedExpr) -> Result<Typed, Problem> {
+    fn compare(
+        &mut self,
+        expr: &IdedExpr,
+        comparison: Comparison,
+        a: &IdedExpr,
+        b: &IdedExpr,
+    ) -> Result<Typed, Problem> {
         let (a, b) = (self.typed(a)?, self.typed(b)?);
         if !comparable(a.ty, b.ty) {
             return Err(self.incomparable(expr, &a, &b));
@@ -388,7 +436,16 @@ impl Checker<'_> {
         let mut values = vec![];
         for element in &list.elements {
             let value = self.typed(element)?;
-            if !matches!(value.node, Node::Text(_) | Node::Integer(_) | Node::Double(_) | Node::Boolean(_) | Node::Date(_) | Node::Timestamp(_) | Node::Param(_)) {
+            if !matches!(
+                value.node,
+                Node::Text(_)
+                    | Node::Integer(_)
+                    | Node::Double(_)
+                    | Node::Boolean(_)
+                    | Node::Date(_)
+                    | Node::Timestamp(_)
+                    | Node::Param(_)
+            ) {
                 return Err(Problem::new("a list holds plain values", value.span));
             }
             if !comparable(a.ty, value.ty) {
@@ -420,18 +477,21 @@ impl Checker<'_> {
             })
             .collect();
         let read = |date: &str| {
-            date.parse::<jiff::civil::Date>()
-                .map_err(|_| self.problem(expr, format!("`{date}` is not a date")).hint("write it as in date(\"2026-01-31\")"))
+            date.parse::<jiff::civil::Date>().map_err(|_| {
+                self.problem(expr, format!("`{date}` is not a date")).hint("write it as in date(\"2026-01-31\")")
+            })
         };
         match (function, texts.as_deref()) {
             ("date", Some([date])) => Ok(self.make(expr, Node::Date(read(date)?), Type::DATE, false)),
             ("date", Some([date, zone])) => {
-                let at = read(date)?.in_tz(zone).map_err(|_| self.problem(expr, format!("`{zone}` is not a time zone")))?;
+                let at =
+                    read(date)?.in_tz(zone).map_err(|_| self.problem(expr, format!("`{zone}` is not a time zone")))?;
                 Ok(self.make(expr, Node::Timestamp(at.timestamp()), Type::TIMESTAMP, false))
             }
             ("timestamp", Some([text])) => {
                 let at = text.parse().map_err(|_| {
-                    self.problem(expr, format!("`{text}` is not an instant")).hint("write it as in timestamp(\"2026-01-31T09:00:00Z\")")
+                    self.problem(expr, format!("`{text}` is not an instant"))
+                        .hint("write it as in timestamp(\"2026-01-31T09:00:00Z\")")
                 })?;
                 Ok(self.make(expr, Node::Timestamp(at), Type::TIMESTAMP, false))
             }
@@ -452,12 +512,18 @@ impl Checker<'_> {
     fn method(&mut self, expr: &IdedExpr, target: &IdedExpr, call: &CallExpr) -> Result<Value, Problem> {
         let name = call.func_name.as_str();
         match self.value(target)? {
-            Value::Typed(text) if text.ty == Type::STRING => self.text_method(expr, text, name, &call.args).map(Value::Typed),
-            Value::Typed(typed) => Err(Problem::new(format!("{} has no `.{name}()`", describe(&typed)), self.name_span(expr, name))),
+            Value::Typed(text) if text.ty == Type::STRING => {
+                self.text_method(expr, text, name, &call.args).map(Value::Typed)
+            }
+            Value::Typed(typed) => {
+                Err(Problem::new(format!("{} has no `.{name}()`", describe(&typed)), self.name_span(expr, name)))
+            }
             Value::Row { entity, .. } => {
                 Err(Problem::new(format!("a row of {entity} has no `.{name}()`"), self.name_span(expr, name)))
             }
-            Value::Rows { many, entity, filter, value } => self.rows_method(expr, (many, entity, filter, value), name, &call.args),
+            Value::Rows { many, entity, filter, value } => {
+                self.rows_method(expr, (many, entity, filter, value), name, &call.args)
+            }
         }
     }
 
@@ -468,7 +534,10 @@ impl Checker<'_> {
             ("startsWith" | "endsWith" | "contains", [other]) => {
                 let other = self.typed(other)?;
                 if other.ty != Type::STRING {
-                    return Err(Problem::new(format!("{name}() takes a String, and this is {}", other.ty.words()), other.span));
+                    return Err(Problem::new(
+                        format!("{name}() takes a String, and this is {}", other.ty.words()),
+                        other.span,
+                    ));
                 }
                 let make = match name {
                     "startsWith" => Node::StartsWith,
@@ -503,9 +572,13 @@ impl Checker<'_> {
                     None => extra,
                 };
                 Ok(match name {
-                    "exists" => Value::Typed(self.make(expr, Node::Exists(many, Box::new(all_of(body))), Type::BOOLEAN, false)),
+                    "exists" => {
+                        Value::Typed(self.make(expr, Node::Exists(many, Box::new(all_of(body))), Type::BOOLEAN, false))
+                    }
                     "all" if filter.is_some() => {
-                        return Err(self.problem(expr, "filter(…).all(…) is not built yet").hint("write all(x, !(filter) || …)"));
+                        return Err(self
+                            .problem(expr, "filter(…).all(…) is not built yet")
+                            .hint("write all(x, !(filter) || …)"));
                     }
                     "all" => Value::Typed(self.make(expr, Node::All(many, Box::new(body)), Type::BOOLEAN, false)),
                     "exists_one" => Value::Typed(self.exactly_one(expr, many, all_of(body))),
@@ -536,7 +609,13 @@ impl Checker<'_> {
     }
 
     /// Checks `body` with a variable for one row of `entity`.
-    fn inside(&mut self, variable: &IdedExpr, entity: &str, body: &IdedExpr, is_value: bool) -> Result<(usize, Typed), Problem> {
+    fn inside(
+        &mut self,
+        variable: &IdedExpr,
+        entity: &str,
+        body: &IdedExpr,
+        is_value: bool,
+    ) -> Result<(usize, Typed), Problem> {
         let Expr::Ident(name) = &variable.expr else {
             return Err(self.problem(variable, "here stands a name for one of the rows, as in exists(x, x.…)"));
         };
@@ -550,7 +629,14 @@ impl Checker<'_> {
         Ok((inner, body?))
     }
 
-    fn aggregate(&self, expr: &IdedExpr, many: Many, filter: Option<Box<Typed>>, name: &str, value: Box<Typed>) -> Result<Typed, Problem> {
+    fn aggregate(
+        &self,
+        expr: &IdedExpr,
+        many: Many,
+        filter: Option<Box<Typed>>,
+        name: &str,
+        value: Box<Typed>,
+    ) -> Result<Typed, Problem> {
         let (function, ty, is_nullable) = match name {
             "sum" => (Function::Sum, value.ty, false),
             "avg" => (Function::Average, Type::DOUBLE, true),
@@ -582,7 +668,9 @@ fn comparable(a: Type, b: Type) -> bool {
 fn number_of(what: Arithmetic, a: &Typed, b: &Typed) -> Type {
     use FieldType::{Decimal, Double};
     let of = |x: &Typed, other: &Typed| match (x.ty, &x.node, other.ty) {
-        (Type::Field(Double), Node::Double(d), Type::Field(Decimal { .. })) => Type::Field(Decimal { scale: scale_of(*d) }),
+        (Type::Field(Double), Node::Double(d), Type::Field(Decimal { .. })) => {
+            Type::Field(Decimal { scale: scale_of(*d) })
+        }
         (ty, ..) => ty,
     };
     match (of(a, b), of(b, a)) {
@@ -590,7 +678,9 @@ fn number_of(what: Arithmetic, a: &Typed, b: &Typed) -> Type {
         (Type::Field(Decimal { scale: x }), Type::Field(Decimal { scale: y })) if what == Arithmetic::Multiply => {
             Type::Field(Decimal { scale: x + y })
         }
-        (Type::Field(Decimal { scale: x }), Type::Field(Decimal { scale: y })) => Type::Field(Decimal { scale: x.max(y) }),
+        (Type::Field(Decimal { scale: x }), Type::Field(Decimal { scale: y })) => {
+            Type::Field(Decimal { scale: x.max(y) })
+        }
         (Type::Field(Decimal { scale }), _) | (_, Type::Field(Decimal { scale })) => Type::Field(Decimal { scale }),
         _ => Type::INTEGER,
     }

@@ -14,6 +14,8 @@ use super::{
     schema::{Dialect, FieldType, Schema},
 };
 
+/// A subquery's alias, the pairs of keys that tie it to the row outside, and its table.
+type Opened = (String, Vec<(String, String)>, TableRef);
 
 pub(super) struct Lowering<'s> {
     pub schema: &'s Schema,
@@ -184,7 +186,8 @@ impl<'s> Lowering<'s> {
     }
 
     fn link_presence(&mut self, var: usize, hops: &[String]) -> Expr {
-        let key = self.schema.entity(&self.entity_at(var, hops)).and_then(|e| e.key.first()).cloned().unwrap_or_default();
+        let key =
+            self.schema.entity(&self.entity_at(var, hops)).and_then(|e| e.key.first()).cloned().unwrap_or_default();
         self.column(var, hops, &key).is_not_null()
     }
 
@@ -200,7 +203,8 @@ impl<'s> Lowering<'s> {
             },
             Comparison::Equal => left.eq(right),
             ordering => {
-                let collate = if a.ty == Type::STRING && self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
+                let collate =
+                    if a.ty == Type::STRING && self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
                 self.custom(&format!("?{collate} {} ?", ordering.sql()), [left, right])
             }
         }
@@ -208,7 +212,8 @@ impl<'s> Lowering<'s> {
 
     /// `x.size() > 0` and its kin ask whether there is one: a semi-join, not a count.
     fn count_against_zero(&mut self, comparison: Comparison, a: &Typed, b: &Typed) -> Option<Expr> {
-        let (Node::Aggregate { many, filter, function: Function::Count, .. }, Node::Integer(n)) = (&a.node, &b.node) else {
+        let (Node::Aggregate { many, filter, function: Function::Count, .. }, Node::Integer(n)) = (&a.node, &b.node)
+        else {
             return None;
         };
         let is_some = match (comparison, n) {
@@ -253,7 +258,8 @@ impl<'s> Lowering<'s> {
     fn instant(&mut self, typed: &Typed) -> Expr {
         match (&typed.node, typed.ty, self.dialect) {
             (Node::Date(date), ..) => {
-                let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp());
+                let midnight =
+                    date.to_zoned(jiff::tz::TimeZone::UTC).map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp());
                 self.timestamp(midnight)
             }
             (_, Type::DATE, Dialect::Postgres) => {
@@ -289,7 +295,11 @@ impl<'s> Lowering<'s> {
             (_, ty, Dialect::Sqlite) => {
                 let own = if let Type::Field(FieldType::Decimal { scale }) = ty { scale } else { 0 };
                 let value = self.value(typed);
-                if own == scale { value } else { value.mul(10_i64.saturating_pow(u32::from(scale.saturating_sub(own)))) }
+                if own == scale {
+                    value
+                } else {
+                    value.mul(10_i64.saturating_pow(u32::from(scale.saturating_sub(own))))
+                }
             }
             (_, _, Dialect::Postgres) => self.value(typed),
         }
@@ -301,7 +311,9 @@ impl<'s> Lowering<'s> {
             (Type::Field(FieldType::Decimal { scale }), Dialect::Sqlite) => {
                 self.custom("(? / ?)", [value, Expr::val(10_f64.powi(i32::from(scale)))])
             }
-            (Type::Field(FieldType::Decimal { .. }), Dialect::Postgres) => self.custom("CAST(? AS double precision)", [value]),
+            (Type::Field(FieldType::Decimal { .. }), Dialect::Postgres) => {
+                self.custom("CAST(? AS double precision)", [value])
+            }
             _ => value,
         }
     }
@@ -361,7 +373,9 @@ impl<'s> Lowering<'s> {
             (x, y) if x.is_number() && y.is_number() => {
                 let (a, b) = match (ty, what) {
                     // Scales add up under multiplication, so each side keeps its own.
-                    (Type::Field(FieldType::Decimal { .. }), Arithmetic::Multiply) => (self.own_scale(a), self.own_scale(b)),
+                    (Type::Field(FieldType::Decimal { .. }), Arithmetic::Multiply) => {
+                        (self.own_scale(a), self.own_scale(b))
+                    }
                     (Type::Field(target), _) => (self.number(a, target), self.number(b, target)),
                     _ => (self.value(a), self.value(b)),
                 };
@@ -383,7 +397,9 @@ impl<'s> Lowering<'s> {
                 let (time, span) = (self.instant(time), self.value(span));
                 match self.dialect {
                     Dialect::Sqlite => self.custom(&template, [time, span]),
-                    Dialect::Postgres => self.custom(&format!("(? {} ? * interval '1 microsecond')", what.sql()), [time, span]),
+                    Dialect::Postgres => {
+                        self.custom(&format!("(? {} ? * interval '1 microsecond')", what.sql()), [time, span])
+                    }
                 }
             }
         }
@@ -397,7 +413,7 @@ impl<'s> Lowering<'s> {
     }
 
     /// The subquery of a to-many link with its frame pushed; the caller lowers what is inside, then closes it.
-    fn open(&mut self, many: &Many) -> Option<(String, Vec<(String, String)>, TableRef)> {
+    fn open(&mut self, many: &Many) -> Option<Opened> {
         let outer = self.entity_at(many.var, &many.hops);
         let schema = self.schema;
         let link = schema.entity(&outer).and_then(|e| e.link(&many.link))?;
@@ -423,7 +439,14 @@ impl<'s> Lowering<'s> {
         Expr::exists(select)
     }
 
-    fn aggregate(&mut self, ty: Type, many: &Many, filter: Option<&Typed>, function: Function, value: Option<&Typed>) -> Expr {
+    fn aggregate(
+        &mut self,
+        ty: Type,
+        many: &Many,
+        filter: Option<&Typed>,
+        function: Function,
+        value: Option<&Typed>,
+    ) -> Expr {
         let is_outside = filter.into_iter().chain(value).any(|part| part.looks_outside(many.inner));
         let base = self.joined(many.var, &many.hops);
         let Some((alias, keys, source)) = self.open(many) else { return Expr::cust("NULL") };
@@ -449,7 +472,15 @@ impl<'s> Lowering<'s> {
     }
 
     /// One grouped derived table instead of a subquery per row.
-    fn join_grouped(&mut self, var: usize, mut select: SelectStatement, computed: Expr, keys: &[(String, String)], alias: &str, base: &str) -> Expr {
+    fn join_grouped(
+        &mut self,
+        var: usize,
+        mut select: SelectStatement,
+        computed: Expr,
+        keys: &[(String, String)],
+        alias: &str,
+        base: &str,
+    ) -> Expr {
         let derived = self.fresh_alias();
         for (_, there) in keys {
             let column = (Alias::new(alias), Alias::new(there));
@@ -494,7 +525,9 @@ fn number_target(a: &Typed, b: &Typed) -> FieldType {
     };
     match (of(a, b), of(b, a)) {
         (FieldType::Double, _) | (_, FieldType::Double) => FieldType::Double,
-        (FieldType::Decimal { scale: x }, FieldType::Decimal { scale: y }) => FieldType::Decimal { scale: Ord::max(x, y) },
+        (FieldType::Decimal { scale: x }, FieldType::Decimal { scale: y }) => {
+            FieldType::Decimal { scale: Ord::max(x, y) }
+        }
         (decimal @ FieldType::Decimal { .. }, _) | (_, decimal @ FieldType::Decimal { .. }) => decimal,
         _ => FieldType::Integer,
     }
@@ -508,4 +541,3 @@ fn scaled(text: &str, scale: u8) -> i64 {
     let cut = &padded[..(whole.len() + usize::from(scale)).min(padded.len())];
     cut.parse::<i64>().map_or(i64::MAX, |n| n).saturating_mul(sign)
 }
-

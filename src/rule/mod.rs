@@ -15,6 +15,8 @@ mod path;
 mod problem;
 pub mod query;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -90,7 +90,13 @@ fn read_back(table: &str, columns: &[Column<'_>]) -> SelectStatement {
 }
 
 /// Distinct people behind a set, where one path of to-one links leads to them.
-async fn count_profiles(tx: &mut store::Tx, bundle: &Bundle, plan: &Plan, entity: &str, set: &SelectStatement) -> store::Result<Option<i64>> {
+async fn count_profiles(
+    tx: &mut store::Tx,
+    bundle: &Bundle,
+    plan: &Plan,
+    entity: &str,
+    set: &SelectStatement,
+) -> store::Result<Option<i64>> {
     let Some(way) = activity::only_way(&plan.schema, entity, &bundle.dataset.profile.entity) else { return Ok(None) };
     let Some(from) = plan.schema.entity(entity) else { return Ok(None) };
     if way == (Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false }) {

@@ -3,7 +3,10 @@
 //! Daylight saving follows cron's own rule: a start in the skipped hour happens once, just after it; one in the
 //! repeated hour happens once. An edit never fires for the past: what lies before the first look is not due.
 
-use croner::{Cron, parser::{CronParser, Seconds}};
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::api::campaign::{Schedule, Start};
@@ -49,7 +52,8 @@ impl Timetable {
             Start::Immediate(immediate) => Timed::Immediate(immediate.not_after.as_ref().map(|t| t.0)),
             Start::Cron(text) => {
                 let parser = CronParser::builder().seconds(Seconds::Optional).build();
-                let cron = parser.parse(text).map_err(|e| ("cron", format!("`{text}` is not a cron expression: {e}")))?;
+                let cron =
+                    parser.parse(text).map_err(|e| ("cron", format!("`{text}` is not a cron expression: {e}")))?;
                 let never = || ("cron", format!("`{text}` never comes"));
                 let probe = Timestamp::UNIX_EPOCH.to_zoned(zone.clone());
                 cron.find_next_occurrence(&probe, true).map_err(|_| never())?;
@@ -126,7 +130,13 @@ mod tests {
 
     fn table(start: Start, zone: &str) -> Timetable {
         let deadline = "1h".parse().unwrap();
-        Timetable::of(&Schedule { start, time_zone: Some(zone.into()), starting_deadline: deadline, overlap: Overlap::Forbid }).unwrap()
+        Timetable::of(&Schedule {
+            start,
+            time_zone: Some(zone.into()),
+            starting_deadline: deadline,
+            overlap: Overlap::Forbid,
+        })
+        .unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -145,12 +155,18 @@ mod tests {
 
     #[test]
     fn the_skipped_hour_starts_once_just_after_it() {
-        assert_eq!(starts("30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z"), ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+        assert_eq!(
+            starts("30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z"),
+            ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
+        );
     }
 
     #[test]
     fn the_repeated_hour_starts_once() {
-        assert_eq!(starts("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"), ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        assert_eq!(
+            starts("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
+            ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
+        );
     }
 
     #[test]
@@ -167,14 +183,23 @@ mod tests {
         let now = at("2026-01-01T10:00:00Z");
         let immediate = table(Start::Immediate(Immediate { not_after: None }), "UTC");
         assert_eq!((immediate.look(now, now, false).due.len(), immediate.look(now, now, true).due.len()), (1, 0));
-        let past = table(Start::At(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at("2026-01-01T09:59:00Z"))), "UTC");
+        let past =
+            table(Start::At(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at("2026-01-01T09:59:00Z"))), "UTC");
         assert_eq!(past.look(now, now, false), Look::default());
     }
 
     #[test]
     fn what_never_comes_is_refused() {
-        let schedule = |cron: &str, zone: &str| Schedule { start: Start::Cron(cron.into()), time_zone: Some(zone.into()), starting_deadline: "1h".parse().unwrap(), overlap: Overlap::Forbid };
-        assert_eq!(Timetable::of(&schedule("0 0 31 2 *", "UTC")).unwrap_err(), ("cron", "`0 0 31 2 *` never comes".to_owned()));
+        let schedule = |cron: &str, zone: &str| Schedule {
+            start: Start::Cron(cron.into()),
+            time_zone: Some(zone.into()),
+            starting_deadline: "1h".parse().unwrap(),
+            overlap: Overlap::Forbid,
+        };
+        assert_eq!(
+            Timetable::of(&schedule("0 0 31 2 *", "UTC")).unwrap_err(),
+            ("cron", "`0 0 31 2 *` never comes".to_owned())
+        );
         assert_eq!(Timetable::of(&schedule("0 9 * * *", "Europe/Roma")).unwrap_err().0, "timeZone");
         assert_eq!(Timetable::of(&schedule("every day", "UTC")).unwrap_err().0, "cron");
     }

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    plan::{Bundle, Plan, message::{Column, EmailPlan}},
+    plan::{
+        Bundle, Plan,
+        message::{Column, EmailPlan},
+    },
     rule::schema::FieldType,
     store::{
         self, Row, Sql, Store,
@@ -67,7 +70,12 @@ impl Job<'_> {
         let now = self.clock.now();
         let mut ended = vec![];
         if is_taken_over && self.provider.may_doubt() {
-            ended = tx.unknown_fates(batch).await?.into_iter().map(|(seq, item)| in_doubt(seq, item, "the worker stopped")).collect();
+            ended = tx
+                .unknown_fates(batch)
+                .await?
+                .into_iter()
+                .map(|(seq, item)| in_doubt(seq, item, "the worker stopped"))
+                .collect();
             tx.put_outcomes(batch, &ended, now).await?;
         }
         let skip: Vec<i64> = ended.iter().map(|r| r.seq).collect();
@@ -170,7 +178,11 @@ impl Job<'_> {
         let from = mime::address_of(head.from).ok_or("from is not an address")?;
         let id = format!("{}-{}-{}", self.step, batch.shard, message.seq);
         let domain = from.rsplit('@').next().unwrap_or("localhost");
-        let run: String = Sha256::digest(format!("{}/{}", self.run.namespace, self.run.name)).iter().take(6).map(|b| format!("{b:02x}")).collect();
+        let run: String = Sha256::digest(format!("{}/{}", self.run.namespace, self.run.name))
+            .iter()
+            .take(6)
+            .map(|b| format!("{b:02x}"))
+            .collect();
         let message_id = format!("{}.{}.{}.{run}@{domain}", batch.step_no, batch.shard, message.seq);
         let mail = mime::Mail {
             from: head.from,
@@ -182,7 +194,8 @@ impl Job<'_> {
             message_id: &message_id,
             date: self.clock.now(),
         };
-        let folder: PathBuf = [self.run.namespace.as_str(), self.run.campaign.as_str(), self.run.name.as_str()].iter().collect();
+        let folder: PathBuf =
+            [self.run.namespace.as_str(), self.run.campaign.as_str(), self.run.name.as_str()].iter().collect();
         Ok(Envelope { id, from, to: message.to.clone(), bytes: mime::bytes(&mail)?, folder })
     }
 
@@ -207,7 +220,13 @@ impl Job<'_> {
         }
     }
 
-    async fn try_record(&self, batch: &Batch, outcomes: &[Recorded], deferrals: &[Deferral], now: Timestamp) -> store::Result<bool> {
+    async fn try_record(
+        &self,
+        batch: &Batch,
+        outcomes: &[Recorded],
+        deferrals: &[Deferral],
+        now: Timestamp,
+    ) -> store::Result<bool> {
         let mut tx = self.store.begin().await?;
         if !tx.close_batch(batch).await? {
             // Another worker took the batch over: it has made these messages `InDoubt`, and that stands.
@@ -244,7 +263,13 @@ impl Job<'_> {
 }
 
 pub fn in_doubt(seq: i64, item: String, detail: &str) -> Recorded {
-    Recorded { seq, item, outcome: Outcome::InDoubt, reason: Some("InDoubt".to_owned()), detail: Some(detail.to_owned()) }
+    Recorded {
+        seq,
+        item,
+        outcome: Outcome::InDoubt,
+        reason: Some("InDoubt".to_owned()),
+        detail: Some(detail.to_owned()),
+    }
 }
 
 /// A column as a template's value; a missing one is undefined, not null.
@@ -281,7 +306,9 @@ impl Tree {
     fn value(self) -> Value {
         match self.here {
             Some(value) => value,
-            None => Value::from(self.below.into_iter().map(|(name, tree)| (name, tree.value())).collect::<BTreeMap<_, _>>()),
+            None => {
+                Value::from(self.below.into_iter().map(|(name, tree)| (name, tree.value())).collect::<BTreeMap<_, _>>())
+            }
         }
     }
 }

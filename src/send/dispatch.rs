@@ -19,7 +19,11 @@ use super::{
 use crate::{
     clock::Clock,
     plan::{Bundle, Plan},
-    store::{self, Sql, Store, campaign::{Run, State}, ledger::Batch},
+    store::{
+        self, Sql, Store,
+        campaign::{Run, State},
+        ledger::Batch,
+    },
 };
 
 /// How long a beat must stand still before its worker counts as dead.
@@ -60,7 +64,14 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub fn new(store: Store, clock: Clock, providers: Providers, secrets: Arc<dyn Secrets>, watch: Arc<dyn Watch>, is_alone: bool) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        providers: Providers,
+        secrets: Arc<dyn Secrets>,
+        watch: Arc<dyn Watch>,
+        is_alone: bool,
+    ) -> Self {
         // Unique among processes that live: the id of one that died may come again, and then its batches are its own.
         let worker = format!("{}-{}", std::process::id(), clock.now().as_microsecond());
         Self {
@@ -95,7 +106,8 @@ impl Dispatcher {
         if self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) {
             return Ok(false);
         }
-        Ok(self.store.channels_with_work(self.clock.now()).await?.is_empty() && self.store.abandoned(&[]).await?.is_empty())
+        Ok(self.store.channels_with_work(self.clock.now()).await?.is_empty()
+            && self.store.abandoned(&[]).await?.is_empty())
     }
 
     async fn beat(&self) {
@@ -157,11 +169,14 @@ impl Dispatcher {
     async fn settle(&self, batch: &Batch, run: &Run) -> store::Result<()> {
         let pinned = self.pinned(run).await?;
         let may_doubt = self.providers.gate().is_open()
-            && pinned.1.emails().any(|(no, _, email)| no == batch.step_no && pinned.0.channels.get(&email.channel).is_some_and(|c| c.email.is_some()));
+            && pinned.1.emails().any(|(no, _, email)| {
+                no == batch.step_no && pinned.0.channels.get(&email.channel).is_some_and(|c| c.email.is_some())
+            });
         let mut tx = self.store.begin().await?;
         if may_doubt {
             let unknown = tx.unknown_fates(batch).await?;
-            let records: Vec<_> = unknown.into_iter().map(|(seq, item)| batch::in_doubt(seq, item, "the worker stopped")).collect();
+            let records: Vec<_> =
+                unknown.into_iter().map(|(seq, item)| batch::in_doubt(seq, item, "the worker stopped")).collect();
             tx.put_outcomes(batch, &records, self.clock.now()).await?;
         }
         tx.close_batch(batch).await?;
@@ -275,6 +290,7 @@ pub async fn load_pinned(store: &Store, run: &Run) -> store::Result<(Bundle, Pla
     let text = text.ok_or_else(|| store::Error::Internal(format!("revision {} is gone", run.revision)))?;
     let bundle: Bundle = serde_json::from_str(&text).map_err(|e| store::Error::Internal(e.to_string()))?;
     let plan = bundle.compile(store.dialect());
-    let plan = plan.map_err(|found| store::Error::Internal(found.first().map(ToString::to_string).unwrap_or_default()))?;
+    let plan =
+        plan.map_err(|found| store::Error::Internal(found.first().map(ToString::to_string).unwrap_or_default()))?;
     Ok((bundle, plan))
 }

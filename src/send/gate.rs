@@ -27,7 +27,8 @@ impl Gate {
             Self::Redirect(address) => Some(address),
             Self::Allowlist(allowed) => {
                 let lower = to.to_ascii_lowercase();
-                let is_in = |entry: &String| if entry.starts_with('@') { lower.ends_with(entry) } else { lower == *entry };
+                let is_in =
+                    |entry: &String| if entry.starts_with('@') { lower.ends_with(entry) } else { lower == *entry };
                 allowed.iter().any(is_in).then_some(to)
             }
         }
@@ -64,9 +65,9 @@ impl FromStr for Gate {
             None if text == "live" => Ok(Self::Live),
             Some(("redirect", address)) if mime::is_address(address) => Ok(Self::Redirect(address.to_owned())),
             Some(("redirect", _)) => Err("redirect wants an address, as in redirect=me@example.com".to_owned()),
-            Some(("allowlist", list)) if !list.trim().is_empty() => {
-                Ok(Self::Allowlist(list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).filter(|e| !e.is_empty()).collect()))
-            }
+            Some(("allowlist", list)) if !list.trim().is_empty() => Ok(Self::Allowlist(
+                list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).filter(|e| !e.is_empty()).collect(),
+            )),
             _ => Err("one of outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,…".to_owned()),
         }
     }
@@ -83,6 +84,10 @@ mod tests {
         assert_eq!(gate.pass("you@test.example"), Some("you@test.example"));
         assert_eq!(gate.pass("you@evil-test.example"), None);
         assert_eq!("redirect=me@x.y".parse::<Gate>().unwrap().pass("a@b.c"), Some("me@x.y"));
-        assert!("redirect=x".parse::<Gate>().is_err() && "LIVE".parse::<Gate>().is_err() && "allowlist=".parse::<Gate>().is_err());
+        assert!(
+            "redirect=x".parse::<Gate>().is_err()
+                && "LIVE".parse::<Gate>().is_err()
+                && "allowlist=".parse::<Gate>().is_err()
+        );
     }
 }

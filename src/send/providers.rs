@@ -41,14 +41,21 @@ impl Providers {
     ///
     /// # Errors
     /// The key that its secret lacks.
-    pub fn provider(&self, namespace: &str, name: &str, spec: &ChannelSpec, secret: Option<&Secret>) -> Result<Arc<dyn Channel>, String> {
+    pub fn provider(
+        &self,
+        namespace: &str,
+        name: &str,
+        spec: &ChannelSpec,
+        secret: Option<&Secret>,
+    ) -> Result<Arc<dyn Channel>, String> {
         let Some(email) = spec.email.as_ref().filter(|_| self.gate.is_open()) else {
             return Ok(Arc::new(Outbox::new(&self.outbox)));
         };
         let login = match (&email.smtp.secret_ref, secret) {
             (None, _) => None,
             (Some(_), Some(secret)) => {
-                let value = |key: &str| secret.get(key).cloned().ok_or_else(|| format!("its secret has no key `{key}`"));
+                let value =
+                    |key: &str| secret.get(key).cloned().ok_or_else(|| format!("its secret has no key `{key}`"));
                 Some((value("username")?, value("password")?))
             }
             (Some(reference), None) => return Err(format!("there is no Secret `{}`", reference.name)),
@@ -83,8 +90,12 @@ pub struct Letterhead<'a> {
 impl<'a> Letterhead<'a> {
     pub fn of(spec: &'a ChannelSpec) -> Self {
         match (&spec.email, &spec.outbox) {
-            (Some(email), _) => Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() },
-            (None, Some(outbox)) => Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() },
+            (Some(email), _) => {
+                Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
+            }
+            (None, Some(outbox)) => {
+                Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() }
+            }
             (None, None) => Self { from: "", reply_to: None, sender: None },
         }
     }

@@ -7,10 +7,7 @@
 //! A missing value prints as nothing and `default(…)` applies to it: missing values reach minijinja as *undefined*,
 //! because a null would print as `none`.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-};
+use std::{collections::BTreeSet, ops::Range};
 
 use minijinja::{
     AutoEscape, Environment, UndefinedBehavior, Value,
@@ -69,7 +66,8 @@ impl Template {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment.set_fuel(Some(FUEL));
-        environment.set_auto_escape_callback(|name| if name.ends_with("html") { AutoEscape::Html } else { AutoEscape::None });
+        environment
+            .set_auto_escape_callback(|name| if name.ends_with("html") { AutoEscape::Html } else { AutoEscape::None });
         environment.add_filter("date", date);
         let mut template = Self { environment, parts: BTreeSet::new(), reads: vec![] };
         let mut problems = vec![];
@@ -142,7 +140,11 @@ fn sources(spec: &MessageTemplateSpec) -> Vec<(String, String, &'static str, Str
     add("", "spec.", base);
     for (locale, variant) in &spec.locales {
         let email = &variant.email;
-        add(locale, &format!("spec.locales.{locale}."), [email.subject.as_ref(), email.text.as_ref(), email.html.as_ref()]);
+        add(
+            locale,
+            &format!("spec.locales.{locale}."),
+            [email.subject.as_ref(), email.text.as_ref(), email.html.as_ref()],
+        );
     }
     found
 }
@@ -170,8 +172,8 @@ fn date(value: &Value, format: Option<String>, zone: Option<String>) -> Result<V
 }
 
 fn reads(source: &str, path: &str) -> Result<Vec<Read>, Vec<TemplateProblem>> {
-    let tree = parse(source, "part", SyntaxConfig::default())
-        .map_err(|error| vec![syntax_problem(source, path, &error)])?;
+    let tree =
+        parse(source, "part", SyntaxConfig::default()).map_err(|error| vec![syntax_problem(source, path, &error)])?;
     let mut walk = Walk { path, found: vec![], problems: vec![], locals: vec![BTreeSet::from(["loop".to_owned()])] };
     walk.statement(&tree);
     if walk.problems.is_empty() { Ok(walk.found) } else { Err(walk.problems) }
@@ -308,7 +310,9 @@ impl Walk<'_> {
     fn arguments(&mut self, args: &[CallArg<'_>]) {
         for arg in args {
             match arg {
-                CallArg::Pos(e) | CallArg::Kwarg(_, e) | CallArg::PosSplat(e) | CallArg::KwargSplat(e) => self.expression(e),
+                CallArg::Pos(e) | CallArg::Kwarg(_, e) | CallArg::PosSplat(e) | CallArg::KwargSplat(e) => {
+                    self.expression(e)
+                }
             }
         }
     }
@@ -322,7 +326,12 @@ impl Walk<'_> {
         let span = span.start_offset as usize..span.end_offset as usize;
         if dynamic.is_some() {
             let message = format!("which field of `{}` is read cannot be known before it is sent", names.join("."));
-            self.problems.push(TemplateProblem { path: self.path.to_owned(), span, message, hint: Some("name the field".to_owned()) });
+            self.problems.push(TemplateProblem {
+                path: self.path.to_owned(),
+                span,
+                message,
+                hint: Some("name the field".to_owned()),
+            });
             return;
         }
         self.found.push(Read { names, path: self.path.to_owned(), span });
@@ -365,7 +374,8 @@ mod tests {
     use crate::api::template::{EmailTemplate, EmailVariant, LocaleVariant};
 
     fn spec(subject: &str, text: &str) -> MessageTemplateSpec {
-        let email = EmailTemplate { subject: subject.into(), text: Some(text.into()), html: Some("<b>{{ c.n }}</b>".into()) };
+        let email =
+            EmailTemplate { subject: subject.into(), text: Some(text.into()), html: Some("<b>{{ c.n }}</b>".into()) };
         MessageTemplateSpec { email, locales: BTreeMap::new() }
     }
 
@@ -384,7 +394,8 @@ mod tests {
 
     #[test]
     fn missing_values_print_as_nothing() {
-        let template = Template::compile(&spec("Dear {{ c.n | default('friend') }}\r\nBcc: x", "[{{ c.n }}{{ c.n.o }}]")).unwrap();
+        let template =
+            Template::compile(&spec("Dear {{ c.n | default('friend') }}\r\nBcc: x", "[{{ c.n }}{{ c.n.o }}]")).unwrap();
         let rendered = template.render(None, &minijinja::context! { c => BTreeMap::<String, String>::new() }).unwrap();
         assert_eq!(rendered.subject, "Dear friend Bcc: x");
         assert_eq!(rendered.text.as_deref(), Some("[]"));
@@ -416,14 +427,26 @@ mod tests {
 
     #[test]
     fn endless_loops_end() {
-        let template = Template::compile(&spec("s", "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}")).unwrap();
+        let template = Template::compile(&spec(
+            "s",
+            "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}",
+        ))
+        .unwrap();
         assert!(template.render(None, &Value::UNDEFINED).unwrap_err().starts_with("text"));
     }
 
     #[test]
     fn dates_have_a_format_and_a_zone() {
-        let template = Template::compile(&spec("{{ t | date }} {{ t | date('%d.%m.%Y %H:%M', 'Europe/Rome') }}", "{{ d | date('%d/%m/%y') }}")).unwrap();
-        let rendered = template.render(None, &minijinja::context! { t => "2026-03-31T22:30:00Z", d => "2026-03-31" }).unwrap();
-        assert_eq!((rendered.subject.as_str(), rendered.text.as_deref()), ("2026-03-31 01.04.2026 00:30", Some("31/03/26")));
+        let template = Template::compile(&spec(
+            "{{ t | date }} {{ t | date('%d.%m.%Y %H:%M', 'Europe/Rome') }}",
+            "{{ d | date('%d/%m/%y') }}",
+        ))
+        .unwrap();
+        let rendered =
+            template.render(None, &minijinja::context! { t => "2026-03-31T22:30:00Z", d => "2026-03-31" }).unwrap();
+        assert_eq!(
+            (rendered.subject.as_str(), rendered.text.as_deref()),
+            ("2026-03-31 01.04.2026 00:30", Some("31/03/26"))
+        );
     }
 }

@@ -24,7 +24,10 @@ use serde_json::{Value, json};
 
 use super::{Failure, Key, Kind, Source, Weight, catalog::Object};
 use crate::{
-    api::{Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, Dataset, GROUP, MessageTemplate, VERSION, condition::Reason},
+    api::{
+        Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, Dataset, GROUP, MessageTemplate, VERSION,
+        condition::Reason,
+    },
     reconcile::World,
     send::{dispatch::Secrets, providers::Secret},
 };
@@ -152,7 +155,9 @@ fn unless_gone<T>(answer: Result<T, kube::Error>) -> Result<(), Failure> {
 }
 
 async fn bounded<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, Failure> {
-    tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_err(|_| Failure("the API server does not answer".to_owned()))
+    tokio::time::timeout(REQUEST_TIMEOUT, request)
+        .await
+        .map_err(|_| Failure("the API server does not answer".to_owned()))
 }
 
 fn header(key: &Key) -> Value {

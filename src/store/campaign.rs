@@ -222,7 +222,15 @@ impl Store {
     }
 
     /// Moves a run from one state to another; false if it was not in `from`.
-    pub async fn move_run(&self, no: i64, from: State, to: State, reason: &str, message: &str, now: Timestamp) -> Result<bool> {
+    pub async fn move_run(
+        &self,
+        no: i64,
+        from: State,
+        to: State,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let mut tx = self.begin().await?;
         let moved = tx.move_run(no, from, to, reason, message, now).await?;
         tx.commit().await?;
@@ -267,7 +275,15 @@ impl Store {
 }
 
 impl Tx {
-    pub async fn move_run(&mut self, no: i64, from: State, to: State, reason: &str, message: &str, now: Timestamp) -> Result<bool> {
+    pub async fn move_run(
+        &mut self,
+        no: i64,
+        from: State,
+        to: State,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<bool> {
         let at = micros(now);
         let done = (to == State::Done).then_some(at);
         let planned = (to == State::Sending).then_some(at);

@@ -10,7 +10,9 @@ use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuil
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _, SqlitePool,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 

@@ -178,7 +178,8 @@ impl Store {
         let wanted = Shape::of(entity);
         let read = "SELECT shape FROM shape WHERE namespace = $1 AND dataset = $2 AND entity = $3";
         let found = self.fetch_one(Sql::composed(read.to_owned(), place.key(&entity.name))).await?;
-        let found: Option<Shape> = found.map(|row| row.get::<String>(0)).transpose()?.and_then(|text| serde_json::from_str(&text).ok());
+        let found: Option<Shape> =
+            found.map(|row| row.get::<String>(0)).transpose()?.and_then(|text| serde_json::from_str(&text).ok());
         if found.as_ref() == Some(&wanted) {
             return Ok(());
         }
@@ -221,16 +222,15 @@ impl Store {
     }
 
     pub async fn entity_count(&self, place: Place<'_>, entity: &str) -> Result<EntityCount> {
-        let count = Query::select()
-            .expr(sea_query::Expr::cust("count(*)"))
-            .from(table_ref(&place.table(entity)))
-            .to_owned();
+        let count =
+            Query::select().expr(sea_query::Expr::cust("count(*)")).from(table_ref(&place.table(entity))).to_owned();
         let rows = self.fetch_one(Sql::query(&count, place.dialect)?).await?;
         let files = "SELECT count(*), CAST(COALESCE(sum(rejected), 0) AS BIGINT), max(at_us) FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3";
         let files = self.fetch_one(Sql::composed(files.to_owned(), place.key(entity))).await?;
         let problem = "SELECT path, problem FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND problem IS NOT NULL ORDER BY at_us DESC LIMIT 1";
         let problem = self.fetch_one(Sql::composed(problem.to_owned(), place.key(entity))).await?;
-        let mut found = EntityCount { rows: rows.map(|r| r.get(0)).transpose()?.unwrap_or(0), ..EntityCount::default() };
+        let mut found =
+            EntityCount { rows: rows.map(|r| r.get(0)).transpose()?.unwrap_or(0), ..EntityCount::default() };
         if let Some(row) = files {
             (found.files, found.rejected) = (row.get(0)?, row.get(1)?);
             found.last_ingested = row.get::<Option<i64>>(2)?.map(super::instant);
@@ -243,7 +243,10 @@ impl Store {
 }
 
 fn refuse_retyping(place: Place<'_>, entity: &Entity, found: &Shape, wanted: &Shape) -> Result<()> {
-    let migrate = format!("to migrate, declare a new entity or field, or drop table {} and its row in `shape`", place.table_name(&entity.name));
+    let migrate = format!(
+        "to migrate, declare a new entity or field, or drop table {} and its row in `shape`",
+        place.table_name(&entity.name)
+    );
     if found.key != wanted.key {
         return Err(Error::Refused(format!(
             "the key of {} was ({}) and cannot become ({}); {migrate}",
@@ -254,7 +257,10 @@ fn refuse_retyping(place: Place<'_>, entity: &Entity, found: &Shape, wanted: &Sh
     }
     for (name, kind) in &wanted.columns {
         if let Some(was) = found.columns.get(name).filter(|was| *was != kind) {
-            return Err(Error::Refused(format!("{}.{name} was {was} and cannot become {kind}; {migrate}", entity.name)));
+            return Err(Error::Refused(format!(
+                "{}.{name} was {was} and cannot become {kind}; {migrate}",
+                entity.name
+            )));
         }
     }
     Ok(())
@@ -270,7 +276,13 @@ impl Tx {
         let mut create = TableStatement::create();
         create.table(table_ref(&table)).if_not_exists();
         for field in &entity.fields {
-            create.col(column(&field.name, field.kind, field.precision.unwrap_or(18), field.scale.unwrap_or(0), place.dialect));
+            create.col(column(
+                &field.name,
+                field.kind,
+                field.precision.unwrap_or(18),
+                field.scale.unwrap_or(0),
+                place.dialect,
+            ));
         }
         let mut key = Index::create();
         for name in &entity.key {
@@ -296,10 +308,16 @@ impl Tx {
         Ok(())
     }
 
-    async fn add_columns<'f>(&mut self, place: Place<'_>, entity: &Entity, fields: impl Iterator<Item = &'f crate::api::dataset::Field>) -> Result<()> {
+    async fn add_columns<'f>(
+        &mut self,
+        place: Place<'_>,
+        entity: &Entity,
+        fields: impl Iterator<Item = &'f crate::api::dataset::Field>,
+    ) -> Result<()> {
         for field in fields {
             let mut alter = TableStatement::alter();
-            let mut definition = column(&field.name, field.kind, field.precision.unwrap_or(18), field.scale.unwrap_or(0), place.dialect);
+            let mut definition =
+                column(&field.name, field.kind, field.precision.unwrap_or(18), field.scale.unwrap_or(0), place.dialect);
             alter.table(table_ref(&place.table(&entity.name))).add_column(&mut definition);
             self.execute(Sql::define(&alter, place.dialect)).await?;
         }
@@ -312,7 +330,13 @@ impl Tx {
         let mut create = TableStatement::create();
         create.table(Alias::new("stage")).temporary().col(ColumnDef::new(Alias::new("seq_no")).big_integer());
         for field in &entity.fields {
-            create.col(column(&field.name, field.kind, field.precision.unwrap_or(18), field.scale.unwrap_or(0), place.dialect));
+            create.col(column(
+                &field.name,
+                field.kind,
+                field.precision.unwrap_or(18),
+                field.scale.unwrap_or(0),
+                place.dialect,
+            ));
         }
         self.execute(Sql::define(&create, place.dialect)).await?;
         Ok(())
@@ -352,7 +376,8 @@ impl Tx {
         let columns: Vec<String> = entity.fields.iter().map(|f| quoted(&f.name)).collect();
         let key: Vec<String> = entity.key.iter().map(|k| quoted(k)).collect();
         let newest = entity.version.as_ref().map_or(String::new(), |v| format!("{} DESC NULLS LAST, ", quoted(v)));
-        let sets: Vec<String> = columns.iter().filter(|c| !key.contains(c)).map(|c| format!("{c} = excluded.{c}")).collect();
+        let sets: Vec<String> =
+            columns.iter().filter(|c| !key.contains(c)).map(|c| format!("{c} = excluded.{c}")).collect();
         let update = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
         let guard = match &entity.version {
             Some(v) if !sets.is_empty() => {
@@ -376,12 +401,21 @@ impl Tx {
     ///
     /// A row enters the log only where the field differs from what the table holds, stamped with `changedAt`.
     /// Without `changedAt` a file may withdraw, but never grant again after a recorded opt-out.
-    pub async fn log_consent(&mut self, place: Place<'_>, entity: &Entity, consent: &ConsentRule<'_>, now: Timestamp) -> Result<()> {
+    pub async fn log_consent(
+        &mut self,
+        place: Place<'_>,
+        entity: &Entity,
+        consent: &ConsentRule<'_>,
+        now: Timestamp,
+    ) -> Result<()> {
         let table = place.table_name(&entity.name);
         let (field, version) = (quoted(consent.field), entity.version.as_ref().map(|v| quoted(v)));
         let profile = canonical_key(place.dialect, entity, "s");
         let on: Vec<String> = entity.key.iter().map(|k| format!("old.{0} = s.{0}", quoted(k))).collect();
-        let at = consent.changed_at.map_or_else(|| "CAST(NULL AS BIGINT)".to_owned(), |c| micros_of(place.dialect, &format!("s.{}", quoted(c))));
+        let at = consent.changed_at.map_or_else(
+            || "CAST(NULL AS BIGINT)".to_owned(),
+            |c| micros_of(place.dialect, &format!("s.{}", quoted(c))),
+        );
         let differs = match place.dialect {
             Dialect::Sqlite => format!("s.{field} IS NOT old.{field}"),
             Dialect::Postgres => format!("s.{field} IS DISTINCT FROM old.{field}"),
@@ -414,7 +448,14 @@ impl Tx {
     }
 
     /// Notes that a file was read, with its rejects, in the transaction that merged it.
-    pub async fn note_file(&mut self, place: Place<'_>, entity: &str, file: &FileRead, rejects: &[Reject], now: Timestamp) -> Result<()> {
+    pub async fn note_file(
+        &mut self,
+        place: Place<'_>,
+        entity: &str,
+        file: &FileRead,
+        rejects: &[Reject],
+        now: Timestamp,
+    ) -> Result<()> {
         let with = |more: Vec<Bind>| place.key(entity).into_iter().chain(more).collect::<Vec<Bind>>();
         let sql = "INSERT INTO file (namespace, dataset, entity, path, stamp, shape, row_count, rejected, problem, at_us) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (namespace, dataset, entity, path) DO UPDATE SET \
@@ -434,7 +475,13 @@ impl Tx {
         self.execute(Sql::composed(clear.to_owned(), with(vec![(&file.path).into()]))).await?;
         let insert = "INSERT INTO reject (namespace, dataset, entity, path, line, field, reason, at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
         let rows = rejects.iter().map(|r| {
-            with(vec![(&file.path).into(), r.line.into(), r.field.clone().into(), (&r.reason).into(), micros(now).into()])
+            with(vec![
+                (&file.path).into(),
+                r.line.into(),
+                r.field.clone().into(),
+                (&r.reason).into(),
+                micros(now).into(),
+            ])
         });
         self.execute_each(insert, rows.collect()).await
     }
@@ -451,7 +498,11 @@ pub struct ConsentRule<'a> {
 }
 
 /// The consent fields of an entity, if it is the profile.
-pub fn consent_rules<'a>(dataset: &'a crate::api::DatasetSpec, entity: &'a Entity, source: &'a str) -> Vec<ConsentRule<'a>> {
+pub fn consent_rules<'a>(
+    dataset: &'a crate::api::DatasetSpec,
+    entity: &'a Entity,
+    source: &'a str,
+) -> Vec<ConsentRule<'a>> {
     if dataset.profile.entity != entity.name {
         return vec![];
     }

@@ -48,7 +48,8 @@ impl Store {
             Dialect::Sqlite => 1,
             Dialect::Postgres => POSTGRES_SHARDS,
         };
-        let insert = "INSERT INTO home (id, home, environment, shards) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING";
+        let insert =
+            "INSERT INTO home (id, home, environment, shards) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING";
         self.execute(Sql::new(insert).bind(home).bind(environment).bind(shards)).await?;
         let row = self.fetch_one(Sql::new("SELECT home, environment FROM home WHERE id = 1")).await?;
         let row = row.ok_or_else(|| Error::Internal("no home row".to_owned()))?;

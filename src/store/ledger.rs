@@ -111,12 +111,15 @@ impl Batch {
         let granted = "(SELECT c.granted FROM consent c WHERE c.namespace = ? AND c.dataset = ? AND c.topic = ? AND c.channel = ? \
                        AND c.profile = l.profile ORDER BY c.at_us DESC, c.granted ASC LIMIT 1)";
         let of = [topic.namespace, topic.dataset, topic.topic, topic.channel].map(|text| Expr::val(text.to_owned()));
-        select.expr_as(Expr::cust(attempts), Alias::new("attempts")).expr_as(custom(granted, of.into()), Alias::new("granted"));
+        select
+            .expr_as(Expr::cust(attempts), Alias::new("attempts"))
+            .expr_as(custom(granted, of.into()), Alias::new("granted"));
         for (index, name) in entity.key.iter().enumerate() {
             select.expr_as(Expr::cust(super::entity::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));
         }
         select.from_as(Alias::new("ledger"), Alias::new("l"));
-        let key = [("run_day", self.run_day), ("run_no", self.run_no), ("step_no", self.step_no), ("shard", self.shard)];
+        let key =
+            [("run_day", self.run_day), ("run_no", self.run_no), ("step_no", self.step_no), ("shard", self.shard)];
         for (name, value) in key {
             select.and_where(column(name).eq(value));
         }
@@ -163,7 +166,12 @@ const OF_STEP: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 AND shard =
 impl Tx {
     /// Enters every row of `source` into the ledger. `source` selects `item`, `profile`, `reason` (an exclusion known
     /// already, or null) and `place` (the order of dispatch).
-    pub async fn plan_channel(&mut self, step: &ChannelStep<'_>, source: &SelectStatement, now: Timestamp) -> Result<()> {
+    pub async fn plan_channel(
+        &mut self,
+        step: &ChannelStep<'_>,
+        source: &SelectStatement,
+        now: Timestamp,
+    ) -> Result<()> {
         let (run, dialect) = (step.run, self.dialect());
         let add = "INSERT INTO run_channel (run_no, step_no, step, channel, run_day, expires_us) VALUES ($1, $2, $3, $4, $5, $6)";
         let add = Sql::new(add)
@@ -208,12 +216,15 @@ impl Tx {
 
     /// Whether the batch is still this worker's, its run may send, and nothing stops it. Holds the batch's row.
     pub async fn may_send(&mut self, batch: &Batch) -> Result<bool> {
-        let hold = format!("UPDATE batch SET fence = fence WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        let hold =
+            format!("UPDATE batch SET fence = fence WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
         let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into()]);
         if self.execute(Sql::composed(hold, binds)).await? == 0 {
             return Ok(false);
         }
-        let sql = format!("SELECT 1 FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE r.no = $1 AND rc.step_no = $2 AND {OPEN}");
+        let sql = format!(
+            "SELECT 1 FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE r.no = $1 AND rc.step_no = $2 AND {OPEN}"
+        );
         let binds = vec![batch.run_no.into(), batch.step_no.into()];
         Ok(self.fetch_one(Sql::composed(sql, binds)).await?.is_some())
     }
@@ -239,7 +250,9 @@ impl Tx {
         for o in outcomes {
             *counts.entry((o.outcome, o.reason.as_deref().unwrap_or(""))).or_default() += 1;
         }
-        let rows = counts.into_iter().map(|((outcome, reason), n)| batch.keyed([outcome.as_str().into(), reason.into(), n.into()]));
+        let rows = counts
+            .into_iter()
+            .map(|((outcome, reason), n)| batch.keyed([outcome.as_str().into(), reason.into(), n.into()]));
         self.execute_each(TALLY, rows.collect()).await?;
         let free = "DELETE FROM once_fence WHERE run_no = $1 AND item = $2 AND step = \
                     (SELECT step FROM run_channel WHERE run_no = $1 AND step_no = $3) \
@@ -277,19 +290,26 @@ impl Tx {
 
     /// Gives a batch back unfinished: whoever may go on takes it over.
     pub async fn release_batch(&mut self, batch: &Batch) -> Result<()> {
-        let sql = format!("UPDATE batch SET worker = '' WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        let sql =
+            format!("UPDATE batch SET worker = '' WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
         let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into()]);
         self.execute(Sql::composed(sql, binds)).await?;
         Ok(())
     }
 
     /// Makes a work table with a set's rows; how many there are.
-    pub async fn fill_work_table(&mut self, table: &str, entity: &Entity, columns: &[Column<'_>], select: &SelectStatement) -> Result<i64> {
+    pub async fn fill_work_table(
+        &mut self,
+        table: &str,
+        entity: &Entity,
+        columns: &[Column<'_>],
+        select: &SelectStatement,
+    ) -> Result<i64> {
         let dialect = self.dialect();
         let mut create = sea_query::Table::create();
         create.table(Alias::new(table));
         for column in columns {
-            create.col(&mut super::entity::key_column(entity, column.name, dialect));
+            create.col(super::entity::key_column(entity, column.name, dialect));
         }
         self.execute(Sql::define(&create, dialect)).await?;
         let names: Vec<String> = columns.iter().map(|c| super::entity::quoted(c.name)).collect();
@@ -318,7 +338,14 @@ impl Tx {
     }
 
     /// Notes how large an audience was when a run read it.
-    pub async fn note_audience(&mut self, namespace: &str, name: &str, size: i64, profiles: Option<i64>, now: Timestamp) -> Result<()> {
+    pub async fn note_audience(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        size: i64,
+        profiles: Option<i64>,
+        now: Timestamp,
+    ) -> Result<()> {
         let sql = "INSERT INTO audience (namespace, name, size, profiles, at_us) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (namespace, name) DO UPDATE SET size = excluded.size, profiles = excluded.profiles, at_us = excluded.at_us";
         self.execute(Sql::new(sql).bind(namespace).bind(name).bind(size).bind(profiles).bind(micros(now))).await?;
@@ -420,13 +447,16 @@ impl Store {
              JOIN run r ON r.no = b.run_no JOIN run_channel rc ON rc.run_no = b.run_no AND rc.step_no = b.step_no \
              WHERE r.state = 'Cancelling' OR ({OPEN}) ORDER BY b.run_no, b.step_no, b.shard, b.first_seq"
         );
-        let batches: Vec<Batch> = self.fetch(Sql::composed(sql, vec![])).await?.iter().map(batch).collect::<Result<_>>()?;
+        let batches: Vec<Batch> =
+            self.fetch(Sql::composed(sql, vec![])).await?.iter().map(batch).collect::<Result<_>>()?;
         Ok(batches.into_iter().filter(|b| !alive.contains(&b.worker)).collect())
     }
 
     /// Takes a dead worker's batch; none if somebody else did. The higher fence makes the old owner's commits fail.
     pub async fn take_over(&self, batch: &Batch, worker: &str) -> Result<Option<Batch>> {
-        let sql = format!("UPDATE batch SET worker = $8, fence = fence + 1 WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        let sql = format!(
+            "UPDATE batch SET worker = $8, fence = fence + 1 WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7"
+        );
         let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into(), worker.into()]);
         let taken = self.execute(Sql::composed(sql, binds)).await? == 1;
         Ok(taken.then(|| Batch { worker: worker.to_owned(), fence: batch.fence + 1, ..batch.clone() }))
@@ -455,20 +485,29 @@ impl Store {
         if tx.fetch_one(Sql::composed(held.to_owned(), key())).await?.is_some() {
             return Ok(false);
         }
-        for (text, at) in [(CANCEL, true), (TALLY_CANCELLED, false), (FREE_CANCELLED, false), ("DELETE FROM deferred WHERE run_day = $1 AND run_no = $2", false)] {
+        for (text, at) in [
+            (CANCEL, true),
+            (TALLY_CANCELLED, false),
+            (FREE_CANCELLED, false),
+            ("DELETE FROM deferred WHERE run_day = $1 AND run_no = $2", false),
+        ] {
             let more = at.then(|| Bind::from(micros(now)));
             tx.execute(Sql::composed(text.to_owned(), key().into_iter().chain(more).collect())).await?;
         }
         let cursors = "UPDATE claim_cursor SET next_seq = planned WHERE run_day = $1 AND run_no = $2";
         tx.execute(Sql::composed(cursors.to_owned(), key())).await?;
-        let moved = tx.move_run(run.no, super::campaign::State::Cancelling, super::campaign::State::Done, reason, message, now).await?;
+        let moved = tx
+            .move_run(run.no, super::campaign::State::Cancelling, super::campaign::State::Done, reason, message, now)
+            .await?;
         tx.commit().await?;
         Ok(moved)
     }
 
     /// The counts of each channel step of a run, by step number.
     pub async fn counts(&self, run: &Run) -> Result<Vec<(String, Counts)>> {
-        let steps = self.fetch(Sql::new("SELECT step_no, step FROM run_channel WHERE run_no = $1 ORDER BY step_no").bind(run.no)).await?;
+        let steps = self
+            .fetch(Sql::new("SELECT step_no, step FROM run_channel WHERE run_no = $1 ORDER BY step_no").bind(run.no))
+            .await?;
         let sql = "SELECT step_no, outcome, reason, CAST(sum(n) AS BIGINT) FROM tally WHERE run_day = $1 AND run_no = $2 GROUP BY step_no, outcome, reason";
         let tallies = self.fetch(Sql::new(sql).bind(run.run_day).bind(run.no)).await?;
         let mut by_step = BTreeMap::<i64, Counts>::new();
@@ -540,7 +579,9 @@ impl Tx {
              JOIN run_channel rc ON rc.run_no = c.run_no AND rc.step_no = c.step_no \
              WHERE r.namespace = $1 AND rc.channel = $2 AND c.next_seq < c.planned AND {OPEN} ORDER BY c.run_no, c.next_seq LIMIT 1"
         );
-        let Some(row) = self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? else { return Ok(None) };
+        let Some(row) = self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? else {
+            return Ok(None);
+        };
         let key: Vec<i64> = (0..6).map(|i| row.get(i)).collect::<Result<_>>()?;
         let (next, planned) = (key[4], key[5]);
         let end = std::cmp::min(planned, next + size);
@@ -557,7 +598,16 @@ impl Tx {
         let sql = "INSERT INTO batch (run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)";
         let binds = key.iter().copied().chain([first_seq, last_seq]).map(Bind::from).chain([worker.into()]).collect();
         self.execute(Sql::composed(sql.to_owned(), binds)).await?;
-        Ok(Batch { run_day: key[0], run_no: key[1], step_no: key[2], shard: key[3], first_seq, last_seq, worker: worker.to_owned(), fence: 1 })
+        Ok(Batch {
+            run_day: key[0],
+            run_no: key[1],
+            step_no: key[2],
+            shard: key[3],
+            first_seq,
+            last_seq,
+            worker: worker.to_owned(),
+            fence: 1,
+        })
     }
 }
 

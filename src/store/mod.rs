@@ -51,7 +51,8 @@ impl Error {
         match self {
             Self::Unavailable(sqlx::Error::Database(e)) => {
                 // PostgreSQL classes 08, 40, 53, 57: connection, serialization, resources, operator; SQLite 5, 6: busy, locked.
-                e.code().is_none_or(|c| ["08", "40", "53", "57"].iter().any(|p| c.starts_with(p)) || c == "5" || c == "6")
+                e.code()
+                    .is_none_or(|c| ["08", "40", "53", "57"].iter().any(|p| c.starts_with(p)) || c == "5" || c == "6")
             }
             Self::Unavailable(_) => true,
             _ => false,

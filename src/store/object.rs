@@ -93,11 +93,19 @@ impl Store {
     }
 
     /// Records an event; the same one again only raises its count.
-    pub async fn put_event(&self, of: (&str, &str, &str), kind: &str, reason: &str, message: &str, now: Timestamp) -> Result<()> {
+    pub async fn put_event(
+        &self,
+        of: (&str, &str, &str),
+        kind: &str,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<()> {
         let sql = "INSERT INTO event (kind, namespace, name, type, reason, message, count, first_us, last_us) \
                    VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $7) \
                    ON CONFLICT (kind, namespace, name, reason, message) DO UPDATE SET count = event.count + 1, last_us = excluded.last_us";
-        let sql = Sql::new(sql).bind(of.0).bind(of.1).bind(of.2).bind(kind).bind(reason).bind(message).bind(micros(now));
+        let sql =
+            Sql::new(sql).bind(of.0).bind(of.1).bind(of.2).bind(kind).bind(reason).bind(message).bind(micros(now));
         self.execute(sql).await?;
         Ok(())
     }

@@ -28,19 +28,39 @@ fn each_mistake_in_a_manifest_is_shown_at_its_place() {
         ("a template with an unknown entity", "Hello {{ person.name }}", "Hello {{ customer.name }}"),
         ("a step that reads itself", "  - name: mail\n", "  - name: mail\n    from: mail\n"),
         ("a missing reference", "template: hello}", "template: helo}"),
-        ("an output nobody reads", "  - name: mail\n", "  - name: other\n    audience: {entity: person, where: \"true\"}\n  - name: mail\n    from: all\n"),
+        (
+            "an output nobody reads",
+            "  - name: mail\n",
+            "  - name: other\n    audience: {entity: person, where: \"true\"}\n  - name: mail\n    from: all\n",
+        ),
         ("a cron that never fires", "0 9 * * *", "0 9 31 2 *"),
         ("an unknown time zone", "Europe/Rome", "Europe/Roma"),
         ("an unknown field", "  topic: news", "  topik: news"),
         ("an unknown activity", "    email: {channel", "    emial: {channel"),
         ("an unknown topic", "  topic: news", "  topic: nws"),
-        ("a word that kubectl reads as a boolean", "metadata: {name: greet}", "metadata: {name: greet, labels: {country: NO}}"),
-        ("a key that kubectl reads as a boolean", "metadata: {name: greet}", "metadata: {name: greet, annotations: {y: \"1\"}}"),
+        (
+            "a word that kubectl reads as a boolean",
+            "metadata: {name: greet}",
+            "metadata: {name: greet, labels: {country: NO}}",
+        ),
+        (
+            "a key that kubectl reads as a boolean",
+            "metadata: {name: greet}",
+            "metadata: {name: greet, annotations: {y: \"1\"}}",
+        ),
         ("a missing field", "    key: [id]\n", ""),
         ("a rule of the schema", "timeZone: Europe/Rome", "overlap: Queue"),
-        ("two objects with one name", "metadata: {name: out}\nspec: {outbox: {}}", "metadata: {name: out}\nspec: {outbox: {}}\n---\napiVersion: campanile.dev/v1alpha1\nkind: Channel\nmetadata: {name: out}\nspec: {outbox: {}}"),
+        (
+            "two objects with one name",
+            "metadata: {name: out}\nspec: {outbox: {}}",
+            "metadata: {name: out}\nspec: {outbox: {}}\n---\napiVersion: campanile.dev/v1alpha1\nkind: Channel\nmetadata: {name: out}\nspec: {outbox: {}}",
+        ),
         ("an unknown kind", "kind: MessageTemplate", "kind: MessageTemplat"),
-        ("an unknown version", "apiVersion: campanile.dev/v1alpha1\nkind: Campaign", "apiVersion: campanile.dev/v1\nkind: Campaign"),
+        (
+            "an unknown version",
+            "apiVersion: campanile.dev/v1alpha1\nkind: Campaign",
+            "apiVersion: campanile.dev/v1\nkind: Campaign",
+        ),
         ("a tab", "  topic: news", "\ttopic: news"),
     ];
     let mut report = String::new();
@@ -57,7 +77,10 @@ fn each_mistake_in_a_manifest_is_shown_at_its_place() {
 #[test]
 fn a_file_with_a_wrong_header_or_encoding_is_said_with_its_name() {
     for (bytes, wanted) in [
-        (b"id,mail\n1,a@b.c\n".to_vec(), "data/people.csv: line 1: the header has no column email, name, news, news_at, updated_at"),
+        (
+            b"id,mail\n1,a@b.c\n".to_vec(),
+            "data/people.csv: line 1: the header has no column email, name, news, news_at, updated_at",
+        ),
         (people(1).replace("email", "id").into_bytes(), "data/people.csv: line 1: the header names column `id` twice"),
     ] {
         let home = Home::new();
@@ -90,7 +113,10 @@ fn an_address_with_a_line_break_is_one_excluded_recipient() {
     home.write("town/data/people.csv", &format!("{head}{rows}"));
     assert_eq!(home.run(&["town"]).code, 0);
     let channel = home.get("campaignrun", "greet-immediate")["status"]["channels"][0].clone();
-    assert_eq!((&channel["sent"], &channel["reasons"]["MalformedAddress"], &channel["reasons"]["NoAddress"]), (&1.into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&channel["sent"], &channel["reasons"]["MalformedAddress"], &channel["reasons"]["NoAddress"]),
+        (&1.into(), &3.into(), &1.into())
+    );
     let text = std::fs::read_to_string(&home.outbox()[0]).unwrap();
     let (headers, _) = text.split_once("\r\n\r\n").unwrap();
     assert!(headers.contains("Subject: Hello Bob Bcc: evil@b.c\r\n") && !headers.contains("\nBcc:"), "{text}");
@@ -103,7 +129,10 @@ fn an_empty_audience_is_a_run_without_recipients() {
     home.write("town/data/people.csv", &people(2));
     assert_eq!(home.run(&["town"]).code, 0);
     let run = home.get("campaignrun", "greet-immediate");
-    assert_eq!((&run["status"]["totals"]["entered"], home.ready("campaignrun", "greet-immediate").1.as_str()), (&0.into(), "Completed"));
+    assert_eq!(
+        (&run["status"]["totals"]["entered"], home.ready("campaignrun", "greet-immediate").1.as_str()),
+        (&0.into(), "Completed")
+    );
 }
 
 #[test]

@@ -94,7 +94,9 @@ async fn hello_from_apply_to_status() {
     let kubectl = &cluster.kubectl;
     kubectl.done(&["apply", "-f", repository().join("examples/hello").to_str().unwrap()]);
     kubectl.done(&["wait", "--for=condition=Ready", "campaign/hello", "--timeout=60s"]);
-    until_true("the run", PATIENCE, || kubectl.json("campaign", "hello")["status"]["lastRun"] == "hello-immediate").await.unwrap();
+    until_true("the run", PATIENCE, || kubectl.json("campaign", "hello")["status"]["lastRun"] == "hello-immediate")
+        .await
+        .unwrap();
     kubectl.done(&["wait", "--for=condition=Succeeded", "campaignrun/hello-immediate", "--timeout=60s"]);
     let filled = || kubectl.json("campaign", "hello")["status"]["totals"]["sent"] == 2;
     until_true("the campaign's counts", PATIENCE, filled).await.unwrap();
@@ -120,7 +122,10 @@ async fn hello_from_apply_to_status() {
             assert_eq!(object["status"]["observedGeneration"], object["metadata"]["generation"], "{object}");
             let conditions = object["status"]["conditions"].as_array().unwrap();
             let types: Vec<&str> = conditions.iter().map(|c| c["type"].as_str().unwrap()).collect();
-            assert!(types.contains(&"Ready") && !types.contains(&"Reconciling") && !types.contains(&"Stalled"), "{types:?}");
+            assert!(
+                types.contains(&"Ready") && !types.contains(&"Reconciling") && !types.contains(&"Stalled"),
+                "{types:?}"
+            );
         }
     }
     let managers = run["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
@@ -133,14 +138,22 @@ async fn the_same_objects_columns_and_json_as_the_folder_home() {
     let kubectl = &cluster.kubectl;
     let example = repository().join("examples/hello");
     kubectl.done(&["apply", "-f", example.to_str().unwrap()]);
-    until_true("the run", PATIENCE, || kubectl.json("campaign", "hello")["status"]["totals"]["sent"] == 2).await.unwrap();
+    until_true("the run", PATIENCE, || kubectl.json("campaign", "hello")["status"]["totals"]["sent"] == 2)
+        .await
+        .unwrap();
     let folder = Home::new();
     assert_eq!(folder.run(&[example.to_str().unwrap()]).code, 0);
     for kind in ["datasets", "channels", "messagetemplates", "campaigns", "campaignruns"] {
         let shape = |text: &str| -> Vec<Vec<String>> {
             // Ages differ by a second.
             let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-            text.lines().map(cells).map(|mut row| { row.pop(); row }).collect()
+            text.lines()
+                .map(cells)
+                .map(|mut row| {
+                    row.pop();
+                    row
+                })
+                .collect()
         };
         assert_eq!(shape(&kubectl.done(&["get", kind])), shape(&folder.call(&["get", kind]).out), "{kind}");
     }
@@ -158,7 +171,9 @@ fn strip(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.remove("metadata");
-            map.retain(|name, _| !name.ends_with("Time") && !name.ends_with("At") && name != "table" && name != "revision");
+            map.retain(|name, _| {
+                !name.ends_with("Time") && !name.ends_with("At") && name != "table" && name != "revision"
+            });
             map.values_mut().for_each(strip);
         }
         Value::Array(items) => items.iter_mut().for_each(strip),
@@ -181,7 +196,8 @@ async fn a_run_by_hand_a_stop_and_a_deletion() {
     kubectl.done(&["wait", "--for=condition=Succeeded", "campaignrun/first", "--timeout=60s"]);
     assert_eq!(cluster.home.outbox().len(), 5);
     // A run is immutable, and the API server says so.
-    let (is_done, _, err) = kubectl.call(&["patch", "campaignrun", "first", "--type=merge", "-p", r#"{"spec":{"mode":"DryRun"}}"#]);
+    let (is_done, _, err) =
+        kubectl.call(&["patch", "campaignrun", "first", "--type=merge", "-p", r#"{"spec":{"mode":"DryRun"}}"#]);
     assert!(!is_done && err.contains("a run is immutable but for cancel"), "{err}");
 
     // Stopped by annotation: the next run waits.
@@ -244,7 +260,10 @@ async fn a_malformed_object_is_an_error_on_that_object() {
     until_true("the rule's error", PATIENCE, || said("did you mean `name`?")).await.unwrap();
     let stalled = kubectl.call(&["wait", "--for=condition=Stalled", "campaign/greet", "--timeout=30s"]);
     assert!(stalled.0, "{stalled:?}");
-    cluster.home.write("town.yaml", &people_manifests("  schedule: {cron: \"0 9 * * *\", timeZone: Europe/Rome}", "person.name == \"x\""));
+    cluster.home.write(
+        "town.yaml",
+        &people_manifests("  schedule: {cron: \"0 9 * * *\", timeZone: Europe/Rome}", "person.name == \"x\""),
+    );
     kubectl.done(&["apply", "-f", file.to_str().unwrap()]);
     kubectl.done(&["wait", "--for=condition=Ready", "campaign/greet", "--timeout=60s"]);
 }

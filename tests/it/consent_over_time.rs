@@ -26,7 +26,10 @@ fn home(manifest: &str) -> Home {
 #[test]
 fn the_newest_change_wins_whenever_it_arrives() {
     let home = home(&people_manifests("", "true"));
-    home.write("town/data/2.csv", &format!("{HEAD}1,a@b.c,A,t,2026-03-01T00:00:00Z,2026-03-01T00:00:00Z\n2,b@b.c,B,,,2026-03-01T00:00:00Z\n"));
+    home.write(
+        "town/data/2.csv",
+        &format!("{HEAD}1,a@b.c,A,t,2026-03-01T00:00:00Z,2026-03-01T00:00:00Z\n2,b@b.c,B,,,2026-03-01T00:00:00Z\n"),
+    );
     assert_eq!(sent(&home, "first"), (1, 1));
     home.write("town/data/3.csv", &format!("{HEAD}1,a@b.c,A,f,2026-03-02T10:00:00Z,2026-03-02T10:00:00Z\n"));
     assert_eq!(sent(&home, "withdrawn"), (0, 2));

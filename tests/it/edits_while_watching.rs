@@ -27,7 +27,9 @@ async fn edits_are_taken_and_broken_ones_leave_the_last_good_state() {
 
     // A rule with an unknown field, and YAML that is none.
     home.write("town/town.yaml", &good.replace("person.id > 1", "person.idd > 2"));
-    until_true("the error is reported", PATIENCE, || home.read("log").contains("no field or link `idd`")).await.unwrap();
+    until_true("the error is reported", PATIENCE, || home.read("log").contains("no field or link `idd`"))
+        .await
+        .unwrap();
     let log = home.read("log");
     assert!(log.contains("town.yaml:43:47") && log.contains("did you mean `id`?"), "{log}");
     home.write("town/town.yaml", &format!("{good}\n  - [broken"));

@@ -21,8 +21,14 @@ async fn query(home: &Home, sql: &'static str) -> Vec<String> {
 async fn the_higher_version_wins_whatever_the_order() {
     let home = home();
     let head = "id,email,name,news,news_at,updated_at\n";
-    home.write("town/data/1.csv", &format!("{head}1,a@b.c,new,t,,2026-02-01T00:00:00Z\n2,b@b.c,two,t,,2026-01-01T00:00:00Z\n"));
-    home.write("town/data/2.csv", &format!("{head}1,a@b.c,old,t,,2026-01-01T00:00:00Z\n2,b@b.c,equal,t,,2026-01-01T00:00:00Z\n"));
+    home.write(
+        "town/data/1.csv",
+        &format!("{head}1,a@b.c,new,t,,2026-02-01T00:00:00Z\n2,b@b.c,two,t,,2026-01-01T00:00:00Z\n"),
+    );
+    home.write(
+        "town/data/2.csv",
+        &format!("{head}1,a@b.c,old,t,,2026-01-01T00:00:00Z\n2,b@b.c,equal,t,,2026-01-01T00:00:00Z\n"),
+    );
     assert_eq!(home.run(&["town"]).code, 0);
     let names = query(&home, "SELECT name FROM default_town_person ORDER BY id").await;
     assert_eq!(names, ["new", "equal"]);
@@ -44,7 +50,10 @@ async fn bad_rows_are_kept_with_line_and_reason_and_never_a_value() {
     ];
     assert_eq!(rejects, wanted);
     let status = home.get("dataset", "town")["status"].clone();
-    assert_eq!((&status["rows"], &status["rejected"], &status["entities"][0]["rejects"]), (&2.into(), &5.into(), &"reject".into()));
+    assert_eq!(
+        (&status["rows"], &status["rejected"], &status["entities"][0]["rejects"]),
+        (&2.into(), &5.into(), &"reject".into())
+    );
     assert!(!status.to_string().contains("secret"));
 }
 
@@ -57,7 +66,10 @@ async fn past_max_rejects_the_file_is_refused_whole() {
     assert_eq!(home.run(&["town"]).code, 1);
     let (_, reason, message) = home.ready("dataset", "town");
     assert_eq!(reason, "FileRefused");
-    assert!(message.contains("data/people.csv: 2 bad rows are more than maxRejects 10%; first in line 10"), "{message}");
+    assert!(
+        message.contains("data/people.csv: 2 bad rows are more than maxRejects 10%; first in line 10"),
+        "{message}"
+    );
     assert_eq!(home.get("dataset", "town")["status"]["rows"], 0);
 }
 
@@ -82,7 +94,10 @@ async fn a_field_may_be_added_and_not_retyped() {
     let home = home();
     home.write("town/data/people.csv", &people(2));
     let manifest = people_manifests("", "true");
-    home.write("town/town.yaml", &manifest.replace("    - {name: name, type: String}\n", "").replace("person.name", "person.email"));
+    home.write(
+        "town/town.yaml",
+        &manifest.replace("    - {name: name, type: String}\n", "").replace("person.name", "person.email"),
+    );
     assert_eq!(home.run(&["town"]).code, 0);
     // The file is read again, so that the new field has its values.
     home.write("town/town.yaml", &manifest);
@@ -91,5 +106,8 @@ async fn a_field_may_be_added_and_not_retyped() {
     home.write("town/town.yaml", &manifest.replace("name: name, type: String", "name: name, type: Integer"));
     assert_eq!(home.run(&["town"]).code, 1);
     let (_, reason, message) = home.ready("dataset", "town");
-    assert!(reason == "Invalid" && message.contains("person.name was String and cannot become Integer; to migrate"), "{message}");
+    assert!(
+        reason == "Invalid" && message.contains("person.name was String and cannot become Integer; to migrate"),
+        "{message}"
+    );
 }

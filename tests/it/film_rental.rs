@@ -36,7 +36,10 @@ async fn load(connection: &mut SqliteConnection, path: &std::path::Path) {
     let table = path.file_stem().unwrap().to_str().unwrap();
     let mut reader = csv::Reader::from_path(path).unwrap();
     let names: Vec<String> = reader.headers().unwrap().iter().map(|n| format!("\"{n}\" TEXT")).collect();
-    sqlx::query(AssertSqlSafe(format!("CREATE TABLE \"{table}\" ({})", names.join(", ")))).execute(&mut *connection).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE TABLE \"{table}\" ({})", names.join(", "))))
+        .execute(&mut *connection)
+        .await
+        .unwrap();
     let marks = vec!["?"; names.len()].join(", ");
     let mut tx = connection.begin().await.unwrap();
     for record in reader.records() {

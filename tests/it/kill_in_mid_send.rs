@@ -27,7 +27,10 @@ async fn an_outbox_loses_and_doubles_nothing() {
     assert!(before < PEOPLE, "the kills came too late to test anything");
     let run = home.get("campaignrun", "greet-immediate");
     assert_conserved(&run);
-    assert_eq!((&run["status"]["totals"]["sent"], &run["status"]["totals"]["inDoubt"]), (&(PEOPLE as i64).into(), &0.into()));
+    assert_eq!(
+        (&run["status"]["totals"]["sent"], &run["status"]["totals"]["inDoubt"]),
+        (&(PEOPLE as i64).into(), &0.into())
+    );
     let mut recipients = BTreeMap::<String, usize>::new();
     for path in home.outbox() {
         let text = std::fs::read_to_string(path).unwrap();
@@ -42,7 +45,10 @@ async fn an_outbox_loses_and_doubles_nothing() {
 async fn a_relay_gets_each_message_at_most_once_and_doubt_is_bounded() {
     let sink = SmtpSink::start(&[]).await.unwrap();
     let home = Home::new();
-    let smtp = format!("spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 3}}", sink.port());
+    let smtp = format!(
+        "spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 3}}",
+        sink.port()
+    );
     let schedule = "  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}";
     home.write("town/town.yaml", &people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp));
     home.write("town/data/people.csv", &people(PEOPLE));

@@ -9,5 +9,7 @@ mod film_rental;
 mod home;
 mod kill_in_mid_send;
 mod nothing_twice;
+mod rules_agree;
 mod stop_and_start;
+mod store_conformance;
 mod world;

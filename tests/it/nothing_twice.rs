@@ -66,7 +66,10 @@ fn once_holds_over_runs_made_by_hand_and_follows_outcomes() {
     assert_eq!(home.call(&["trigger", "greet", "--name", "first"]).code, 0);
     assert_eq!(home.run(&["town"]).code, 0);
     let first = home.get("campaignrun", "first");
-    assert_eq!((&first["status"]["totals"]["sent"], &first["status"]["channels"][0]["reasons"]["NoAddress"]), (&19.into(), &1.into()));
+    assert_eq!(
+        (&first["status"]["totals"]["sent"], &first["status"]["channels"][0]["reasons"]["NoAddress"]),
+        (&19.into(), &1.into())
+    );
     // Who got nothing may get it later; who got it never again.
     home.write("town/data/people.csv", &people(20).replace("2026-01-01T00:00:00Z\n", "2026-01-02T00:00:00Z\n"));
     assert_eq!(home.call(&["trigger", "greet", "--name", "second"]).code, 0);

@@ -73,8 +73,16 @@ fn an_edit_does_not_send_again_and_an_at_in_the_past_is_missed() {
 async fn only_live_delivery_reaches_the_relay() {
     let sink = SmtpSink::start(&[]).await.unwrap();
     let home = home("");
-    let smtp = format!("spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 2}}", sink.port());
-    home.write("town/town.yaml", &people_manifests("", "true").replace("spec: {outbox: {}}", &smtp).replace("template: hello}", "template: hello, once: {ever: false}}"));
+    let smtp = format!(
+        "spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 2}}",
+        sink.port()
+    );
+    home.write(
+        "town/town.yaml",
+        &people_manifests("", "true")
+            .replace("spec: {outbox: {}}", &smtp)
+            .replace("template: hello}", "template: hello, once: {ever: false}}"),
+    );
     let run = |name: &str, deliver: &[&str]| {
         assert_eq!(home.run(&["town"]).code, 0);
         assert_eq!(home.call(&["trigger", "greet", "--name", name]).code, 0);
@@ -111,7 +119,10 @@ async fn a_deleted_campaign_holds_or_cancels_what_waits() {
         let waiting = || home.get("campaignrun", "waits")["status"]["totals"]["waiting"] == 5;
         until_true("the run waits", PATIENCE, waiting).await.unwrap();
         drop(running);
-        home.write("town/town.yaml", manifest.split("---\napiVersion: campanile.dev/v1alpha1\nkind: Campaign").next().unwrap());
+        home.write(
+            "town/town.yaml",
+            manifest.split("---\napiVersion: campanile.dev/v1alpha1\nkind: Campaign").next().unwrap(),
+        );
         assert_eq!(home.run(&["town"]).code, 0);
         assert!(home.get("campaign", "greet").is_null() && home.get("campaignrun", "waits").is_null());
         assert_eq!(home.call(&["start", "--channel", "out"]).code, 0);
@@ -119,6 +130,30 @@ async fn a_deleted_campaign_holds_or_cancels_what_waits() {
         home.write("town/town.yaml", &manifest);
         assert_eq!(home.run(&["town"]).code, 0);
         assert_eq!(home.outbox().len(), if wanted.is_empty() { 5 } else { 0 }, "{on_delete}");
-        assert_eq!(home.get("campaign", "greet")["status"]["totals"]["cancelled"], if wanted.is_empty() { 0 } else { 5 });
+        assert_eq!(
+            home.get("campaign", "greet")["status"]["totals"]["cancelled"],
+            if wanted.is_empty() { 0 } else { 5 }
+        );
+    }
+}
+
+#[test]
+fn an_overlapping_start_is_skipped_waits_or_replaces() {
+    for (overlap, runs, cancelled) in [("Forbid", 1, 0), ("Queue", 1, 0), ("Replace", 2, 5)] {
+        let home = home(&format!("  schedule: {{cron: \"0 * * * *\", timeZone: UTC, overlap: {overlap}}}"));
+        assert_eq!(home.run(&["town", "--now", "2026-05-01T08:30:00Z"]).code, 0);
+        // A stopped channel keeps the first run open.
+        assert_eq!(home.call(&["stop", "--channel", "out", "--reason", "test"]).code, 0);
+        assert_eq!(home.run(&["town", "--now", "2026-05-01T09:00:01Z"]).code, 1);
+        assert_eq!(home.run(&["town", "--now", "2026-05-01T10:00:01Z"]).code, 1);
+        let status = home.get("campaign", "greet")["status"].clone();
+        assert_eq!(status["totals"]["entered"], runs * 5, "{overlap}: {status}");
+        assert_eq!(status["totals"]["cancelled"], cancelled, "{overlap}");
+        assert_eq!(status["skipped"], i32::from(overlap == "Forbid"), "{overlap}");
+        assert_eq!(home.call(&["start", "--channel", "out"]).code, 0);
+        let ran = home.run(&["town", "--now", "2026-05-01T10:00:05Z"]);
+        // What waited for its turn comes now; what was skipped does not.
+        let sent = if overlap == "Queue" { 10 } else { 5 };
+        assert_eq!(home.outbox().len(), sent, "{overlap}: {ran:?}");
     }
 }

@@ -29,10 +29,13 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
         (Some(name), ..) => referred(name, step, place)?,
         (None, Some(entity), Some(rule)) => {
             let checked = check(rule, place.schema, entity, &BTreeMap::new());
-            let rule = checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
+            let rule =
+                checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
             Audience { reference: None, entity: entity.to_string(), rule, params: BTreeMap::new() }
         }
-        _ => return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]),
+        _ => {
+            return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]);
+        }
     };
     let output = Output::of(place.step, &audience.entity);
     Ok((Compiled::Audience(audience), vec![output]))
@@ -43,7 +46,11 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
     let spec = place.bundle.audiences.get(name).ok_or_else(lost)?;
     let owner = Ref::new("Audience", name);
     if spec.dataset != place.bundle.campaign.dataset {
-        return Err(vec![place.finding("audience", "ref", format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, place.bundle.campaign.dataset))]);
+        return Err(vec![place.finding(
+            "audience",
+            "ref",
+            format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, place.bundle.campaign.dataset),
+        )]);
     }
     let rule = check_spec(&owner, spec, place.schema).map_err(|finding| vec![finding])?;
     let mut params: BTreeMap<String, Param> = spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect();
@@ -51,11 +58,16 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
         let path = place.path("audience", &format!("params.{key}"));
         let Some(default) = spec.parameters.get(key) else {
             let mut finding = Finding::new(place.this, path, format!("audience `{name}` has no parameter `{key}`"));
-            finding.hint = nearest(key, spec.parameters.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            finding.hint =
+                nearest(key, spec.parameters.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
             return Err(vec![finding]);
         };
         if param_type(default) != param_type(value) {
-            let message = format!("parameter `{key}` of audience `{name}` is {:?}, not {:?}", param_type(default), param_type(value));
+            let message = format!(
+                "parameter `{key}` of audience `{name}` is {:?}, not {:?}",
+                param_type(default),
+                param_type(value)
+            );
             return Err(vec![Finding::new(place.this, path, message)]);
         }
         params.insert(key.clone(), param(value));
@@ -67,8 +79,10 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
 pub fn check_spec(owner: &Ref, spec: &crate::api::AudienceSpec, schema: &crate::rule::Schema) -> Result<Rule, Finding> {
     let types: BTreeMap<String, ParamType> = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
     if schema.entity(&spec.entity).is_none() {
-        let mut finding = Finding::new(owner, "spec.entity", format!("dataset `{}` has no entity `{}`", spec.dataset, spec.entity));
-        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        let mut finding =
+            Finding::new(owner, "spec.entity", format!("dataset `{}` has no entity `{}`", spec.dataset, spec.entity));
+        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str))
+            .map(|near| format!("did you mean `{near}`?"));
         return Err(finding);
     }
     check(&spec.rule, schema, &spec.entity, &types).map_err(|problem| Finding::of_problem(owner, "spec.where", problem))

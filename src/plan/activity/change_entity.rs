@@ -31,7 +31,10 @@ pub fn compile(step: &step::ChangeEntity, place: &Place<'_>) -> Result<(Compiled
         return Err(vec![place.finding("changeEntity", "via", message)]);
     }
     let output = Output::of(place.step, &path.entity);
-    Ok((Compiled::ChangeEntity(ChangeEntity { input: input.to_owned(), entity: entity.name.clone(), path }), vec![output]))
+    Ok((
+        Compiled::ChangeEntity(ChangeEntity { input: input.to_owned(), entity: entity.name.clone(), path }),
+        vec![output],
+    ))
 }
 
 impl ChangeEntity {

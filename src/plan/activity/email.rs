@@ -40,7 +40,8 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         return Err(vec![place.finding("email", "to", message)]);
     };
     let to = match &step.to {
-        Some(text) => check_path(text, schema, &entity.name).map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
+        Some(text) => check_path(text, schema, &entity.name)
+            .map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
         None => recipient.join(&own_path(address_text, schema, profile, place)?),
     };
     if to.is_many || to.field_type(schema) != Some(FieldType::String) {
@@ -117,7 +118,8 @@ fn recipient(step: &step::Email, place: &Place<'_>, entity: &str, profile: &str)
     match ways.len() {
         1 => Ok(ways.remove(0)),
         0 => Err(vec![
-            place.finding("email", "recipient", format!("no to-one links lead from {entity} to {profile}, the profile"))
+            place
+                .finding("email", "recipient", format!("no to-one links lead from {entity} to {profile}, the profile"))
                 .hint("name the path with `recipient`, or lead the set there with `changeEntity`"),
         ]),
         _ => {

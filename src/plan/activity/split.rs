@@ -45,7 +45,12 @@ pub fn compile(step: &step::Split, place: &Place<'_>) -> Result<(Compiled, Vec<O
     }
     if let Some(rest) = &step.rest {
         let path = ".split.rest".to_owned();
-        outputs.push(Output { name: format!("{}.{rest}", place.step), entity: entity.name.clone(), path, is_unused: false });
+        outputs.push(Output {
+            name: format!("{}.{rest}", place.step),
+            entity: entity.name.clone(),
+            path,
+            is_unused: false,
+        });
     }
     if !found.is_empty() {
         return Err(found);
@@ -60,7 +65,8 @@ impl Split {
         // Branch n takes what holds for n and for none before it; the rest is what holds for none.
         let select = |taken: usize| {
             let mut query = Query::over_set(ground.schema, entity, ground.dialect, (ground.input)(&self.input));
-            let earlier: Vec<Expr> = self.branches[..taken].iter().map(|rule| query.condition(rule, ground.inputs)).collect();
+            let earlier: Vec<Expr> =
+                self.branches[..taken].iter().map(|rule| query.condition(rule, ground.inputs)).collect();
             earlier.into_iter().for_each(|condition| query.filter(Expr::not(condition)));
             if let Some(rule) = self.branches.get(taken) {
                 query.restrict(rule, ground.inputs);

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
 const DETAIL_CHARS_MAX: usize = 200;
+const HIDDEN: &str = "<address>";
 
 /// One ready message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +57,23 @@ impl Refusal {
 /// What became of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    Sent { receipt: String },
+    Sent {
+        receipt: String,
+    },
     /// For good.
-    Refused { reason: Refusal, detail: String },
+    Refused {
+        reason: Refusal,
+        detail: String,
+    },
     /// Another attempt may succeed; this one surely did not.
-    Later { reason: Refusal, detail: String },
+    Later {
+        reason: Refusal,
+        detail: String,
+    },
     /// The message may have arrived.
-    InDoubt { detail: String },
+    InDoubt {
+        detail: String,
+    },
 }
 
 #[async_trait]
@@ -76,8 +87,61 @@ pub trait Channel: Send + Sync {
     fn connections(&self) -> usize;
 }
 
-/// Text for a record: cut, one line, and without addresses, which are personal.
+/// Text for a record: cut, one line, printable, and without addresses, which are personal.
 pub fn detail(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| if word.contains('@') { "<address>" } else { word });
+    // PostgreSQL takes no NUL and a terminal obeys the rest.
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let is_address = |word: &str| word.contains('@') || word.contains(HIDDEN);
+    let words = text.split_whitespace().map(|word| if is_address(word) { HIDDEN } else { word });
     words.collect::<Vec<_>>().join(" ").chars().take(DETAIL_CHARS_MAX).collect()
+}
+
+/// The same about one message: servers also name people by the part before the `@`.
+pub fn detail_about(text: &str, message: &Envelope) -> String {
+    let mut text = text.to_owned();
+    for address in [&message.to, &message.from] {
+        let local = address.rsplit_once('@').map_or("", |(local, _)| local);
+        // Two letters are found in any word, and name nobody.
+        for name in [address.as_str(), local].into_iter().filter(|name| name.len() > 2) {
+            text = without(&text, name);
+        }
+    }
+    detail(&text)
+}
+
+/// Hides a name as a whole word, however its letters are written.
+fn without(text: &str, name: &str) -> String {
+    let (lower, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let is_word = |at: Option<char>| at.is_some_and(char::is_alphanumeric);
+    let (mut out, mut end) = (String::new(), 0);
+    for (at, _) in lower.match_indices(&name) {
+        let behind = at + name.len();
+        if !is_word(lower[..at].chars().next_back()) && !is_word(lower[behind..].chars().next()) {
+            out += &text[end..at];
+            out += HIDDEN;
+            end = behind;
+        }
+    }
+    out + &text[end..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_short_and_name_nobody() {
+        let message = Envelope {
+            id: String::new(),
+            from: "shop@example.com".into(),
+            to: "Mary.Smith@example.org".into(),
+            bytes: vec![],
+            folder: PathBuf::new(),
+        };
+        let of = |text: &str| detail_about(text, &message);
+        assert_eq!(of("550 <mary.smith@example.org>: no\r\n mary.smith"), "550 <address> no <address>");
+        assert_eq!(of("550 rosemary.smithers stays, SHOP goes"), "550 rosemary.smithers stays, <address> goes");
+        assert_eq!(of("a\0b\u{1b}[31m"), "a b [31m");
+        assert_eq!(of(&"é".repeat(500)).chars().count(), DETAIL_CHARS_MAX);
+    }
 }

@@ -1,9 +1,16 @@
 //! `outbox: {}` writes what would be sent, for email one `.eml` per message.
 //!
-//! The default of every home: nothing leaves the machine. A file is renamed into place, so it is never half, and a
-//! message that is written again after a crash is the same file: an outbox is never in doubt.
+//! The default of every home: nothing leaves the machine. A file is written aside, forced to the disk and renamed into
+//! place, so it is never half, and it is there before the store records it as sent. A message that is written again
+//! after a crash is the same file: an outbox is never in doubt.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Component, Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 
@@ -11,6 +18,9 @@ use super::{Channel, Delivery, Envelope, Refusal, detail};
 
 /// Files written at once: enough to keep a disk busy, few enough for its handles.
 const CONNECTIONS: usize = 16;
+
+/// Two writers of one message, of which one was thought dead, must not write into one file.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 pub struct Outbox {
     root: PathBuf,
@@ -25,8 +35,13 @@ impl Outbox {
 #[async_trait]
 impl Channel for Outbox {
     async fn deliver(&self, message: &Envelope) -> Delivery {
-        let (folder, name, bytes) = (self.root.join(&message.folder), message.id.clone(), message.bytes.clone());
-        let written = tokio::task::spawn_blocking(move || write(&folder, &name, &bytes)).await;
+        if !stays_below(&message.folder) || !is_file_name(&message.id) {
+            let detail = "the message's name leads out of the outbox".to_owned();
+            return Delivery::Refused { reason: Refusal::WriteFailed, detail };
+        }
+        let (root, folder, name, bytes) =
+            (self.root.clone(), message.folder.clone(), message.id.clone(), message.bytes.clone());
+        let written = tokio::task::spawn_blocking(move || write(&root, &folder, &name, &bytes)).await;
         match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(()) => Delivery::Sent { receipt: String::new() },
             Err(error) => Delivery::Later { reason: Refusal::WriteFailed, detail: detail(&error.to_string()) },
@@ -42,11 +57,51 @@ impl Channel for Outbox {
     }
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let hidden = folder.join(format!(".{name}.part"));
-    fs::write(&hidden, bytes)?;
-    fs::rename(&hidden, folder.join(format!("{name}.eml")))
+fn stays_below(folder: &Path) -> bool {
+    folder.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// A leading dot would hide the file, and is how those being written are named.
+fn is_file_name(id: &str) -> bool {
+    !id.is_empty() && !id.starts_with('.') && !id.contains(['/', '\\', '\0'])
+}
+
+fn write(root: &Path, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let target = root.join(folder);
+    if !target.is_dir() {
+        create_folders(root, folder)?;
+    }
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let aside = target.join(format!(".{name}.{}-{number}.part", process::id()));
+    let written = put(&aside, bytes).and_then(|()| fs::rename(&aside, target.join(format!("{name}.eml"))));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+        return written;
+    }
+    sync_folder(&target)
+}
+
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A new folder is on the disk once the one that it stands in is.
+fn create_folders(root: &Path, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(root.join(folder))?;
+    folder.ancestors().skip(1).try_for_each(|above| sync_folder(&root.join(above)))
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened as a file, and a rename is on the disk when it returns.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]
@@ -55,7 +110,15 @@ mod tests {
 
     fn message() -> Envelope {
         let folder = PathBuf::from("default/hello/hello-1");
-        Envelope { id: "1-0-0".into(), from: "a@b.c".into(), to: "d@e.f".into(), bytes: b"Subject: x\r\n\r\n".to_vec(), folder }
+        let bytes = b"Subject: x\r\n\r\n".to_vec();
+        Envelope { id: "1-0-0".into(), from: "a@b.c".into(), to: "d@e.f".into(), bytes, folder }
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[tokio::test]
@@ -65,8 +128,28 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(outbox.deliver(&message()).await, Delivery::Sent { .. }));
         }
-        let files: Vec<_> = fs::read_dir(root.path().join("default/hello/hello-1")).unwrap().collect();
-        assert_eq!(files.len(), 1);
+        let folder = root.path().join("default/hello/hello-1");
+        assert_eq!(files(&folder), ["1-0-0.eml"]);
+        assert_eq!(fs::read(folder.join("1-0-0.eml")).unwrap(), message().bytes);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_writers_of_one_message_leave_a_whole_file() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("default/hello/hello-1");
+        let large = Envelope { bytes: vec![b'x'; 1 << 20], ..message() };
+        let writers: Vec<_> = (0..16)
+            .map(|_| {
+                let (outbox, large) = (Outbox::new(root.path()), large.clone());
+                tokio::spawn(async move { outbox.deliver(&large).await })
+            })
+            .collect();
+        for writer in writers {
+            let delivery = writer.await.unwrap();
+            assert!(matches!(delivery, Delivery::Sent { .. }), "{delivery:?}");
+            assert_eq!(fs::read(folder.join("1-0-0.eml")).unwrap().len(), 1 << 20, "never half");
+        }
+        assert_eq!(files(&folder), ["1-0-0.eml"]);
     }
 
     #[tokio::test]
@@ -75,5 +158,29 @@ mod tests {
         fs::write(root.path().join("default"), "a file where the folder should be").unwrap();
         let delivery = Outbox::new(root.path()).deliver(&message()).await;
         assert!(matches!(delivery, Delivery::Later { reason: Refusal::WriteFailed, .. }), "{delivery:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_said_and_leaves_nothing() {
+        let error = put(Path::new("/dev/full"), b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().contains("No space left"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_outside() {
+        let root = tempfile::tempdir().unwrap();
+        let outbox = Outbox::new(root.path().join("in"));
+        for (folder, id) in
+            [("../out", "1"), ("/tmp", "1"), ("a/../../b", "1"), ("a", "../1"), ("a", ""), ("a", ".x"), ("a", "b/c")]
+        {
+            let delivery = outbox.deliver(&Envelope { id: id.into(), folder: folder.into(), ..message() }).await;
+            assert!(
+                matches!(delivery, Delivery::Refused { reason: Refusal::WriteFailed, .. }),
+                "{folder} {id}: {delivery:?}"
+            );
+        }
+        assert_eq!(files(root.path()), Vec::<String>::new());
     }
 }

@@ -31,7 +31,8 @@ pub fn check(manifests: &[Manifest], catalog: &Catalog, diagnostics: &mut Vec<Di
                 });
                 let at = owner.unwrap_or(index);
                 refused.insert(at);
-                let diagnostic = manifests[at].diagnose(&finding.path, finding.span.clone(), finding.message, finding.hint);
+                let diagnostic =
+                    manifests[at].diagnose(&finding.path, finding.span.clone(), finding.message, finding.hint);
                 if said.insert(diagnostic.one_line()) {
                     diagnostics.push(diagnostic);
                 }
@@ -68,7 +69,11 @@ fn findings(kind: Kind, manifest: &Manifest, declared: &Declared<'_>) -> Vec<Fin
 
 fn audience(this: &Ref, manifest: &Manifest, spec: &AudienceSpec, declared: &Declared<'_>) -> Vec<Finding> {
     let Some(dataset) = declared.dataset(&spec.dataset) else {
-        return vec![Finding::new(this, "spec.dataset", format!("there is no Dataset `{}` in namespace {}", spec.dataset, manifest.namespace))];
+        return vec![Finding::new(
+            this,
+            "spec.dataset",
+            format!("there is no Dataset `{}` in namespace {}", spec.dataset, manifest.namespace),
+        )];
     };
     let schema = plan::dataset::schema_of(&dataset, &manifest.namespace, &spec.dataset, Dialect::Sqlite);
     activity::check_audience(this, spec, &schema).err().into_iter().collect()

@@ -108,7 +108,8 @@ impl Folder {
             let read = tokio::task::spawn_blocking(move || manifest::load(&read_root)).await;
             let read = read.map_err(|e| store::Error::Internal(e.to_string()))?;
             for m in &read.manifests {
-                by_root.insert((m.kind.clone(), m.namespace.clone(), m.name.clone()), root.to_string_lossy().into_owned());
+                by_root
+                    .insert((m.kind.clone(), m.namespace.clone(), m.name.clone()), root.to_string_lossy().into_owned());
             }
             loaded.manifests.extend(read.manifests);
             loaded.diagnostics.extend(read.diagnostics);
@@ -139,18 +140,41 @@ impl Folder {
         found.into_iter().filter(|d| !old.contains(&d.one_line())).collect()
     }
 
-    async fn take(&self, world: &World, key: Key, manifest: &Manifest, root: String, old: Option<Arc<Object>>) -> store::Result<()> {
+    async fn take(
+        &self,
+        world: &World,
+        key: Key,
+        manifest: &Manifest,
+        root: String,
+        old: Option<Arc<Object>>,
+    ) -> store::Result<()> {
         let (spec, meta) = (manifest.object["spec"].clone(), manifest::meta_of(&manifest.object));
         let stored = self.find(&key).await?;
         let origin = manifest.file.path.to_string_lossy().into_owned();
         let next = match stored {
-            Some(s) if s.spec == spec && same_meta(&s.meta, &meta) && !s.is_deleting && s.root == root && s.origin.as_ref() == Some(&origin) && old.is_some() => {
+            Some(s)
+                if s.spec == spec
+                    && same_meta(&s.meta, &meta)
+                    && !s.is_deleting
+                    && s.root == root
+                    && s.origin.as_ref() == Some(&origin)
+                    && old.is_some() =>
+            {
                 return Ok(());
             }
             Some(s) => {
                 let generation = s.generation + i64::from(s.spec != spec);
                 let meta = with_hold(meta, is_held(&s.meta));
-                Stored { root, origin: Some(origin), generation, version: s.version + 1, is_deleting: false, meta, spec, ..s }
+                Stored {
+                    root,
+                    origin: Some(origin),
+                    generation,
+                    version: s.version + 1,
+                    is_deleting: false,
+                    meta,
+                    spec,
+                    ..s
+                }
             }
             None => self.new_object(&key, root, Some(origin), meta, spec),
         };
@@ -205,7 +229,11 @@ impl Folder {
                 self.missing.lock().map(|mut m| m.remove(&key)).ok();
                 continue;
             }
-            let since = self.missing.lock().map(|mut m| *m.entry(key.clone()).or_insert_with(Instant::now)).unwrap_or_else(|_| Instant::now());
+            let since = self
+                .missing
+                .lock()
+                .map(|mut m| *m.entry(key.clone()).or_insert_with(Instant::now))
+                .unwrap_or_else(|_| Instant::now());
             if is_start || since.elapsed() >= GONE {
                 self.delete(world, &key).await?;
             } else {
@@ -243,7 +271,9 @@ impl Folder {
             let mut values = Secret::new();
             for (key, value) in manifest.object["data"].as_object().into_iter().flatten() {
                 let decoded = serde_json::from_value::<k8s_openapi::ByteString>(value.clone());
-                values.extend(decoded.ok().and_then(|bytes| String::from_utf8(bytes.0).ok()).map(|text| (key.clone(), text)));
+                values.extend(
+                    decoded.ok().and_then(|bytes| String::from_utf8(bytes.0).ok()).map(|text| (key.clone(), text)),
+                );
             }
             for (key, value) in manifest.object["stringData"].as_object().into_iter().flatten() {
                 values.extend(value.as_str().map(|text| (key.clone(), text.to_owned())));
@@ -308,7 +338,9 @@ impl Source for Folder {
         let Some(stored) = self.find(key).await.map_err(failure)? else { return Ok(()) };
         if is_held(&stored.meta) != wanted {
             let meta = with_hold(stored.meta.clone(), wanted);
-            self.write(&world, &Stored { meta, version: stored.version + 1, ..stored.clone() }).await.map_err(failure)?;
+            self.write(&world, &Stored { meta, version: stored.version + 1, ..stored.clone() })
+                .await
+                .map_err(failure)?;
         }
         if stored.is_deleting && !wanted {
             self.forget(&world, key).await.map_err(failure)?;
@@ -370,7 +402,11 @@ fn object_of(stored: &Stored) -> Option<Object> {
         is_deleting: stored.is_deleting,
         is_held: is_held(&stored.meta),
         created: stored.created,
-        annotations: annotations.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect(),
+        annotations: annotations
+            .into_iter()
+            .flatten()
+            .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+            .collect(),
         spec: stored.spec.clone(),
         status: stored.status.clone(),
         origin: stored.origin.as_ref().map(PathBuf::from),

@@ -54,13 +54,20 @@ pub struct File {
 
 impl Manifest {
     /// Points at a path of this object, and into the text that stands there if `inside` is given.
-    pub fn diagnose(&self, path: &str, inside: Option<Range<usize>>, message: impl Into<String>, hint: Option<String>) -> Diagnostic {
+    pub fn diagnose(
+        &self,
+        path: &str,
+        inside: Option<Range<usize>>,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> Diagnostic {
         let mut span = self.tree.at(path);
         if let Some(inside) = inside
             && let Some(raw) = self.file.text.get(span.clone())
             && let Some(text) = self.object.pointer(&pointer(path)).and_then(Value::as_str)
         {
-            span = locate(raw, text, inside).map_or(span.clone(), |found| span.start + found.start..span.start + found.end);
+            span = locate(raw, text, inside)
+                .map_or(span.clone(), |found| span.start + found.start..span.start + found.end);
         }
         Diagnostic { file: Some(self.file.clone()), span, message: message.into(), hint }
     }
@@ -241,19 +248,28 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
     let group = version.split_once('/').map_or("", |(group, _)| group);
     if group != GROUP && !is_secret {
         if kind.is_empty() && version.is_empty() {
-            loaded.diagnostics.push(fail("this is no Kubernetes object: it has no apiVersion and kind".to_owned(), "").hint("other YAML belongs elsewhere, or into a hidden folder"));
+            loaded.diagnostics.push(
+                fail("this is no Kubernetes object: it has no apiVersion and kind".to_owned(), "")
+                    .hint("other YAML belongs elsewhere, or into a hidden folder"),
+            );
         } else if version.is_empty() {
-            loaded.diagnostics.push(fail(format!("this {kind} has no apiVersion"), "kind").hint(format!("write apiVersion: {GROUP}/{VERSION}")));
+            loaded.diagnostics.push(
+                fail(format!("this {kind} has no apiVersion"), "kind")
+                    .hint(format!("write apiVersion: {GROUP}/{VERSION}")),
+            );
         }
         return;
     }
     if !is_secret && version != format!("{GROUP}/{VERSION}") {
-        loaded.diagnostics.push(fail(format!("there is no version `{version}`"), "apiVersion").hint(format!("write {GROUP}/{VERSION}")));
+        loaded.diagnostics.push(
+            fail(format!("there is no version `{version}`"), "apiVersion").hint(format!("write {GROUP}/{VERSION}")),
+        );
         return;
     }
     if !is_secret && !SCHEMAS.contains_key(&kind) {
         let mut diagnostic = fail(format!("there is no kind `{kind}`"), "kind");
-        diagnostic.hint = nearest(&kind, SCHEMAS.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        diagnostic.hint =
+            nearest(&kind, SCHEMAS.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
         loaded.diagnostics.push(diagnostic);
         return;
     }
@@ -270,7 +286,10 @@ fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Lo
         // Status is the controller's to write.
         entries.remove("status");
         let known = if kind == "Secret" { vec!["data", "stringData", "type", "immutable"] } else { vec!["spec"] };
-        for unknown in entries.keys().filter(|k| !["apiVersion", "kind", "metadata"].contains(&k.as_str()) && !known.contains(&k.as_str())) {
+        for unknown in entries
+            .keys()
+            .filter(|k| !["apiVersion", "kind", "metadata"].contains(&k.as_str()) && !known.contains(&k.as_str()))
+        {
             let hint = nearest(unknown, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             found.push(schema::Invalid { path: unknown.clone(), message: format!("unknown field `{unknown}`"), hint });
         }
@@ -279,9 +298,19 @@ fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Lo
         found.extend(schema::check(&mut object, schema));
     }
     let manifest = Manifest { file: file.clone(), kind, namespace, name, object, tree };
-    if let Some(first) = loaded.manifests.iter().find(|m| m.kind == manifest.kind && m.namespace == manifest.namespace && m.name == manifest.name) {
+    if let Some(first) = loaded
+        .manifests
+        .iter()
+        .find(|m| m.kind == manifest.kind && m.namespace == manifest.namespace && m.name == manifest.name)
+    {
         let place = Diagnostic::new("", first.tree.span.clone()).of(&first.file);
-        let message = format!("{} `{}` is declared twice; first in {}:{}", manifest.kind, manifest.name, first.file.path.display(), place.line_column().0);
+        let message = format!(
+            "{} `{}` is declared twice; first in {}:{}",
+            manifest.kind,
+            manifest.name,
+            first.file.path.display(),
+            place.line_column().0
+        );
         loaded.diagnostics.push(manifest.diagnose("metadata.name", None, message, None));
         return;
     }
@@ -295,7 +324,9 @@ fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Lo
 
 fn metadata_problems(metadata: &Value) -> Vec<schema::Invalid> {
     let mut found = vec![];
-    let mut add = |path: &str, message: String, hint: Option<String>| found.push(schema::Invalid { path: path.to_owned(), message, hint });
+    let mut add = |path: &str, message: String, hint: Option<String>| {
+        found.push(schema::Invalid { path: path.to_owned(), message, hint })
+    };
     let name = metadata["name"].as_str().unwrap_or_default();
     if name.is_empty() {
         add("metadata", "the object has no name".to_owned(), Some("write metadata: {name: …}".to_owned()));

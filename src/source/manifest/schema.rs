@@ -47,7 +47,11 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Vec<Invalid>)
         return;
     }
     if !has_type(value, schema) {
-        let wanted = if schema["x-kubernetes-int-or-string"] == true { "a number or a text".to_owned() } else { type_words(&schema["type"]) };
+        let wanted = if schema["x-kubernetes-int-or-string"] == true {
+            "a number or a text".to_owned()
+        } else {
+            type_words(&schema["type"])
+        };
         found.push(invalid(path, format!("`{}` must be {wanted}, not {}", last(path), value_words(value))));
         return;
     }
@@ -158,10 +162,13 @@ fn list(items: &mut [Value], schema: &Value, path: &str, found: &mut Vec<Invalid
     for (index, item) in items.iter_mut().enumerate() {
         walk(item, &schema["items"], &format!("{path}[{index}]"), found);
     }
-    let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let keys: Vec<&str> =
+        schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let is_set = schema["x-kubernetes-list-type"] == "set";
     for index in 1..items.len() {
-        let same = |other: &Value| if is_set { *other == items[index] } else { keys.iter().all(|k| other[*k] == items[index][*k]) };
+        let same = |other: &Value| {
+            if is_set { *other == items[index] } else { keys.iter().all(|k| other[*k] == items[index][*k]) }
+        };
         if (is_set || !keys.is_empty()) && items[..index].iter().any(same) {
             let name = keys.first().and_then(|k| items[index][*k].as_str()).or(items[index].as_str()).unwrap_or("");
             found.push(invalid(&format!("{path}[{index}]"), format!("`{name}` stands twice in `{}`", last(path))));
@@ -197,7 +204,8 @@ fn object(entries: &mut Map<String, Value>, schema: &Value, path: &str, found: &
             None if wrong_choice.as_deref() == Some(name) => {}
             None => {
                 let mut problem = invalid(&format!("{path}.{name}"), format!("unknown field `{name}`"));
-                problem.hint = nearest(name, properties.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+                problem.hint =
+                    nearest(name, properties.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
                 found.push(problem);
             }
         }
@@ -223,10 +231,14 @@ fn choice(entries: &Map<String, Value>, schema: &Value, path: &str, found: &mut 
     let properties = schema["properties"].as_object()?;
     let unknown = entries.keys().find(|name| !properties.contains_key(*name));
     let mut problem = match unknown {
-        Some(name) => invalid(&format!("{path}.{name}"), format!("unknown field `{name}`; one of {} must stand here", choices.join(", "))),
+        Some(name) => invalid(
+            &format!("{path}.{name}"),
+            format!("unknown field `{name}`; one of {} must stand here", choices.join(", ")),
+        ),
         None => invalid(path, format!("one of {} must stand here", choices.join(", "))),
     };
-    problem.hint = unknown.and_then(|name| nearest(name, choices.iter().copied())).map(|near| format!("did you mean `{near}`?"));
+    problem.hint =
+        unknown.and_then(|name| nearest(name, choices.iter().copied())).map(|near| format!("did you mean `{near}`?"));
     found.push(problem);
     unknown.cloned()
 }
@@ -256,7 +268,9 @@ fn rules(value: &Value, schema: &Value, path: &str, found: &mut Vec<Invalid>) {
             Ok(true) => {}
             Ok(false) => found.push(invalid(path, rule["message"].as_str().unwrap_or(text))),
             // Never passed over in silence: a rule that cannot be evaluated is a fault of ours, and is said.
-            Err(error) => found.push(invalid(path, format!("internal: the rule `{text}` could not be evaluated: {error}"))),
+            Err(error) => {
+                found.push(invalid(path, format!("internal: the rule `{text}` could not be evaluated: {error}")))
+            }
         }
     }
 }

@@ -166,7 +166,8 @@ impl<'t> Builder<'t> {
                     return Err(Diagnostic::new("a manifest has no tags", span));
                 }
                 let value = scalar(&value, style, &span)?;
-                let is_verbatim = value.as_str().is_some_and(|s| text.get(span.clone()).is_some_and(|raw| raw.contains(s)));
+                let is_verbatim =
+                    value.as_str().is_some_and(|s| text.get(span.clone()).is_some_and(|raw| raw.contains(s)));
                 Ok(self.keep(anchor, Node { span, kind: Kind::Scalar(value, is_verbatim) }))
             }
             Event::SequenceStart(anchor, _) => {
@@ -241,7 +242,10 @@ fn scalar(text: &str, style: ScalarStyle, span: &Range<usize>) -> Result<Value, 
     if style != ScalarStyle::Plain {
         return Ok(Value::String(text.to_owned()));
     }
-    let quote = |what: &str| Err(Diagnostic::new(format!("`{text}` is {what} to kubectl"), span.clone()).hint(format!("quote it: \"{text}\"")));
+    let quote = |what: &str| {
+        Err(Diagnostic::new(format!("`{text}` is {what} to kubectl"), span.clone())
+            .hint(format!("quote it: \"{text}\"")))
+    };
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
@@ -255,7 +259,9 @@ fn scalar(text: &str, style: ScalarStyle, span: &Range<usize>) -> Result<Value, 
         return Ok(Value::String(text.to_owned()));
     }
     let is_octal = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-    let is_prefixed = digits.len() > 2 && ["0x", "0o", "0b"].iter().any(|p| digits.starts_with(p)) && digits[2..].bytes().all(|b| b.is_ascii_hexdigit());
+    let is_prefixed = digits.len() > 2
+        && ["0x", "0o", "0b"].iter().any(|p| digits.starts_with(p))
+        && digits[2..].bytes().all(|b| b.is_ascii_hexdigit());
     if is_octal || is_prefixed {
         return quote("a number in another base");
     }

@@ -1,0 +1,252 @@
+//! One suite for the store, run against both databases: the run's fence, claims, takeovers, doubt, cancellation.
+
+use std::collections::BTreeSet;
+
+use campanile::store::{
+    Sql, Store,
+    campaign::{NewRun, Origin, Run, State},
+    home::Scope,
+    ledger::{Batch, ChannelStep, Deferral, Outcome, Recorded},
+};
+use jiff::Timestamp;
+use sea_query::{Expr, Query, SelectStatement};
+
+use crate::world::Postgres;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// Items 1 to `n`, each its own person; the third is excluded already.
+fn items(n: i64) -> SelectStatement {
+    let row = |id: i64| {
+        let reason = if id == 3 { Expr::cust("'Duplicate'") } else { Expr::cust("CAST(NULL AS TEXT)") };
+        Query::select()
+            .expr_as(Expr::cust(format!("'{id}'")), "item")
+            .expr_as(Expr::cust(format!("'p{id}'")), "profile")
+            .expr_as(reason, "reason")
+            .expr_as(Expr::cust(id.to_string()), "place")
+            .to_owned()
+    };
+    let mut all = row(1);
+    (2..=n).for_each(|id| {
+        all.union(sea_query::UnionType::All, row(id));
+    });
+    all
+}
+
+async fn planned(store: &Store, name: &str, n: i64, once: bool) -> Run {
+    let new = NewRun {
+        namespace: "ns",
+        name,
+        campaign: "c",
+        mode: "Live",
+        origin: Origin::Hand,
+        scheduled: at(0),
+        revision: ("hash", "{}"),
+    };
+    let (run, is_new) = store.create_run(&new, at(0)).await.unwrap();
+    assert!(is_new);
+    let mut tx = store.begin().await.unwrap();
+    let step = ChannelStep {
+        run: &run,
+        step_no: 1,
+        step: "mail",
+        channel: "out",
+        expires: at(1_000),
+        once_since: once.then_some(at(-1_000)),
+        shards: store.shards().await.unwrap(),
+    };
+    tx.plan_channel(&step, &items(n), at(0)).await.unwrap();
+    assert!(tx.move_run(run.no, State::Pending, State::Sending, "", "", at(0)).await.unwrap());
+    tx.commit().await.unwrap();
+    store.run("ns", name).await.unwrap().unwrap()
+}
+
+async fn claim_all(store: &Store, worker: &str, size: i64) -> Vec<Batch> {
+    let mut batches = vec![];
+    while let Some(batch) = store.claim(("ns", "out"), worker, size, at(1)).await.unwrap() {
+        batches.push(batch);
+    }
+    batches
+}
+
+async fn end(store: &Store, batch: &Batch, outcome: Outcome) -> bool {
+    let mut tx = store.begin().await.unwrap();
+    let records: Vec<Recorded> = (batch.first_seq..=batch.last_seq)
+        .map(|seq| Recorded { seq, item: seq.to_string(), outcome, reason: None, detail: None })
+        .collect();
+    let is_mine = tx.close_batch(batch).await.unwrap();
+    tx.put_outcomes(batch, &records, at(2)).await.unwrap();
+    if is_mine {
+        tx.commit().await.unwrap();
+    }
+    is_mine
+}
+
+async fn counts(store: &Store, run: &Run) -> (i64, i64, i64, i64, i64, i64) {
+    let all = store.counts(run).await.unwrap();
+    let t = all[0].1.totals;
+    assert!(t.is_conserved(), "{t:?}");
+    (t.entered, t.sent, t.excluded, t.cancelled, t.in_doubt, t.waiting)
+}
+
+async fn a_run_starts_once(store: &Store) {
+    let new = NewRun {
+        namespace: "ns",
+        name: "same",
+        campaign: "c",
+        mode: "Live",
+        origin: Origin::Schedule,
+        scheduled: at(0),
+        revision: ("h", "{}"),
+    };
+    let (first, second) = tokio::join!(store.create_run(&new, at(0)), store.create_run(&new, at(0)));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.0.no, second.0.no);
+    assert!(first.1 != second.1, "exactly one of two made it");
+    assert!(store.has_run_by_schedule("ns", "c").await.unwrap());
+}
+
+async fn every_message_is_claimed_once(store: &Store) {
+    let run = planned(store, "claims", 40, false).await;
+    assert_eq!(counts(store, &run).await, (40, 0, 1, 0, 0, 39));
+    let (a, b) = tokio::join!(claim_all(store, "a", 7), claim_all(store, "b", 5));
+    let seqs: Vec<(i64, i64)> =
+        a.iter().chain(&b).flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.shard, s))).collect();
+    // A worker that was too slow for one claim stops; the rest is claimed now.
+    let rest = claim_all(store, "a", 50).await;
+    let rest: Vec<(i64, i64)> = rest.iter().flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.shard, s))).collect();
+    let all: BTreeSet<_> = seqs.iter().chain(&rest).collect();
+    assert_eq!((seqs.len() + rest.len(), all.len()), (39, 39));
+    store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
+}
+
+async fn who_was_taken_over_records_nothing(store: &Store) {
+    let run = planned(store, "takeover", 2, false).await;
+    for batch in claim_all(store, "slow", 10).await {
+        let mut tx = store.begin().await.unwrap();
+        assert!(tx.may_send(&batch).await.unwrap());
+        tx.put_attempts(&batch, &[(batch.first_seq, 1)], at(1)).await.unwrap();
+        tx.commit().await.unwrap();
+        let taken = store.take_over(&batch, "fast").await.unwrap().unwrap();
+        assert!(store.take_over(&batch, "third").await.unwrap().is_none());
+        assert!(!end(store, &batch, Outcome::Sent).await, "the old owner must not record");
+        let mut tx = store.begin().await.unwrap();
+        assert!(!tx.may_send(&batch).await.unwrap());
+        let unknown = tx.unknown_fates(&taken).await.unwrap();
+        assert_eq!(unknown.len(), 1);
+        drop(tx);
+        assert!(end(store, &taken, Outcome::InDoubt).await);
+    }
+    assert_eq!(counts(store, &run).await, (2, 0, 0, 0, 2, 0));
+    assert!(!store.is_unfinished(&run).await.unwrap());
+    store.move_run(run.no, State::Sending, State::Done, "CompletedWithDoubt", "", at(3)).await.unwrap();
+}
+
+async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
+    let run = planned(store, "deferred", 1, false).await;
+    let batch = claim_all(store, "w", 10).await.remove(0);
+    let mut tx = store.begin().await.unwrap();
+    tx.put_attempts(&batch, &[(batch.first_seq, 1)], at(1)).await.unwrap();
+    tx.put_deferrals(&batch, &[Deferral { seq: batch.first_seq, attempts: 1, due: at(60), reason: "Timeout".into() }])
+        .await
+        .unwrap();
+    assert!(tx.close_batch(&batch).await.unwrap());
+    tx.commit().await.unwrap();
+    assert!(store.claim(("ns", "out"), "w", 10, at(59)).await.unwrap().is_none());
+    assert_eq!(store.next_due().await.unwrap(), Some(at(60)));
+    assert!(store.is_unfinished(&run).await.unwrap() && !store.has_first_attempts_left(&run).await.unwrap());
+    let again = store.claim(("ns", "out"), "w", 10, at(60)).await.unwrap().unwrap();
+    let mut tx = store.begin().await.unwrap();
+    // The first attempt is known to have failed: nothing is in doubt.
+    assert!(tx.unknown_fates(&again).await.unwrap().is_empty());
+    drop(tx);
+    assert!(end(store, &again, Outcome::Sent).await);
+    assert_eq!(counts(store, &run).await, (1, 1, 0, 0, 0, 0));
+    store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(61)).await.unwrap();
+}
+
+async fn a_stop_holds_at_every_claim_and_attempt(store: &Store) {
+    let run = planned(store, "stopped", 2, false).await;
+    let batch = store.claim(("ns", "out"), "w", 1, at(1)).await.unwrap().unwrap();
+    for scope in [
+        Scope::All,
+        Scope::Namespace("ns".into()),
+        Scope::Campaign("ns".into(), "c".into()),
+        Scope::Channel("ns".into(), "out".into()),
+    ] {
+        store.stop(&scope, "test", at(1)).await.unwrap();
+        assert!(store.claim(("ns", "out"), "w", 1, at(1)).await.unwrap().is_none(), "{scope:?}");
+        let mut tx = store.begin().await.unwrap();
+        assert!(!tx.may_send(&batch).await.unwrap(), "{scope:?}");
+        drop(tx);
+        assert!(store.start(&scope).await.unwrap());
+    }
+    store.stop(&Scope::Namespace("other".into()), "test", at(1)).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.may_send(&batch).await.unwrap());
+    drop(tx);
+    assert!(end(store, &batch, Outcome::Sent).await);
+
+    // What waits is cancelled, what was sent stays sent.
+    store.move_run(run.no, State::Sending, State::Cancelling, "Cancelled", "", at(2)).await.unwrap();
+    assert!(store.claim(("ns", "out"), "w", 1, at(2)).await.unwrap().is_none());
+    assert!(store.cancel_waiting(&run, "Cancelled", "", at(2)).await.unwrap());
+    assert_eq!(counts(store, &run).await, (2, 1, 0, 1, 0, 0));
+}
+
+async fn once_is_held_by_what_may_have_arrived(store: &Store) {
+    let first = planned(store, "once-1", 2, true).await;
+    let batches = claim_all(store, "w", 1).await;
+    // The recorded item is the ledger's own.
+    for (batch, outcome) in batches.iter().zip([Outcome::Sent, Outcome::Failed]) {
+        let sql = "SELECT item FROM ledger WHERE run_no = $1 AND shard = $2 AND seq = $3";
+        let row = store
+            .fetch_one(Sql::new(sql).bind(batch.run_no).bind(batch.shard).bind(batch.first_seq))
+            .await
+            .unwrap()
+            .unwrap();
+        let mut tx = store.begin().await.unwrap();
+        let record = Recorded { seq: batch.first_seq, item: row.get(0).unwrap(), outcome, reason: None, detail: None };
+        tx.put_outcomes(batch, &[record], at(2)).await.unwrap();
+        tx.close_batch(batch).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    store.move_run(first.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
+    let second = planned(store, "once-2", 2, true).await;
+    let all = store.counts(&second).await.unwrap();
+    assert_eq!(
+        (all[0].1.totals.excluded, all[0].1.reasons.get("AlreadySent"), all[0].1.totals.waiting),
+        (1, Some(&1), 1)
+    );
+}
+
+async fn a_store_belongs_to_one_home(store: &Store) {
+    assert!(store.enter("other", "test").await.unwrap_err().to_string().contains("another home"));
+    assert!(store.enter("me", "production").await.is_err());
+    store.enter("me", "test").await.unwrap();
+}
+
+async fn conforms(url: &str) {
+    let store = Store::open(url).await.unwrap();
+    store.enter("me", "test").await.unwrap();
+    a_store_belongs_to_one_home(&store).await;
+    a_run_starts_once(&store).await;
+    every_message_is_claimed_once(&store).await;
+    who_was_taken_over_records_nothing(&store).await;
+    what_is_put_aside_comes_back_when_it_is_due(&store).await;
+    a_stop_holds_at_every_claim_and_attempt(&store).await;
+    once_is_held_by_what_may_have_arrived(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    conforms(&format!("sqlite://{}", folder.path().join("store.db").display())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_conforms() {
+    conforms(&Postgres::shared().await.unwrap().database().await.unwrap()).await;
+}

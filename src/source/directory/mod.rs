@@ -44,8 +44,8 @@ pub struct Folder {
     missing: Mutex<HashMap<Key, Instant>>,
     diagnostics: Mutex<Vec<Diagnostic>>,
     world: OnceLock<Weak<World>>,
-    /// One load at a time: each compares with what the one before it wrote.
-    loading: tokio::sync::Mutex<()>,
+    /// One change at a time: each reads an object, changes a part of it and writes it whole.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Folder {
@@ -58,7 +58,7 @@ impl Folder {
             missing: Mutex::default(),
             diagnostics: Mutex::default(),
             world: OnceLock::new(),
-            loading: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         }
     }
 
@@ -99,7 +99,6 @@ impl Folder {
     /// Reads the folder as a whole and takes what changed. `is_start` says that what is missing was deleted meanwhile.
     /// New problems are returned once; whether a manifest is missing and must be looked for again, too.
     pub async fn load(&self, is_start: bool) -> store::Result<(Vec<Diagnostic>, bool)> {
-        let _turn = self.loading.lock().await;
         let Ok(world) = self.world() else { return Ok((vec![], false)) };
         let mut loaded = Loaded::default();
         let mut by_root = BTreeMap::new();
@@ -118,6 +117,7 @@ impl Folder {
         }
         let refused = admission::check(&loaded.manifests, &world.catalog, &mut loaded.diagnostics);
         self.take_secrets(&loaded.manifests);
+        let _turn = self.turn.lock().await;
         for (index, manifest) in loaded.manifests.iter().enumerate() {
             let Some(kind) = Kind::named(&manifest.kind) else { continue };
             let key = Key::new(kind, &manifest.namespace, &manifest.name);
@@ -305,12 +305,14 @@ impl Secrets for Folder {
 #[async_trait]
 impl Source for Folder {
     async fn write_status(&self, key: &Key, status: Value) -> Result<(), Failure> {
+        let _turn = self.turn.lock().await;
         let world = self.world()?;
         let Some(stored) = self.find(key).await.map_err(failure)? else { return Ok(()) };
         self.write(&world, &Stored { status, version: stored.version + 1, ..stored }).await.map_err(failure)
     }
 
     async fn create_run(&self, namespace: &str, name: &str, spec: &CampaignRunSpec) -> Result<(), Failure> {
+        let _turn = self.turn.lock().await;
         let world = self.world()?;
         let key = Key::new(Kind::CampaignRun, namespace, name);
         if world.catalog.get(&key).is_some() {
@@ -329,11 +331,13 @@ impl Source for Folder {
     }
 
     async fn delete_run(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+        let _turn = self.turn.lock().await;
         let world = self.world()?;
         self.forget(&world, &Key::new(Kind::CampaignRun, namespace, name)).await.map_err(failure)
     }
 
     async fn hold(&self, key: &Key, wanted: bool) -> Result<(), Failure> {
+        let _turn = self.turn.lock().await;
         let world = self.world()?;
         let Some(stored) = self.find(key).await.map_err(failure)? else { return Ok(()) };
         if is_held(&stored.meta) != wanted {

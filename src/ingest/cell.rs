@@ -4,7 +4,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::{
     api::dataset::{Field, FieldKind},
-    store::entity::Cell,
+    store::merge::Cell,
 };
 
 /// PostgreSQL indexes nothing longer, and no person reads it.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::cell;
 use crate::{
     api::dataset::Entity,
-    store::entity::{Cell, Reject},
+    store::merge::{Cell, Reject},
 };
 
 /// Rows handed over at once.

@@ -19,7 +19,8 @@ use crate::{
     api::{DatasetSpec, dataset::Entity},
     store::{
         self, Store,
-        entity::{FileRead, Place, Reject, consent_rules},
+        entity::{FileRead, Place},
+        merge::{Reject, consent_rules},
     },
 };
 

@@ -19,7 +19,7 @@ use crate::{
         self, Store,
         campaign::{Origin, Run, State, StepCount},
         entity::work_table,
-        ledger::{ChannelStep, Column},
+        planning::{ChannelStep, Column},
     },
 };
 

@@ -23,8 +23,8 @@ use crate::{
     store::{
         self, Row, Sql, Store,
         campaign::Run,
-        entity::decimal_text,
         ledger::{Batch, Deferral, Outcome, Recorded, Topic},
+        merge::decimal_text,
     },
 };
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
-use super::{Bind, Result, Row, Sql, Store, Tx, campaign::Run, micros};
+use super::{Bind, Result, Row, Sql, Store, Tx, campaign::Run, entity as tables, micros};
 use crate::{
     api::{campaign_run::Totals, dataset::Entity},
     rule::Dialect,
@@ -45,24 +45,7 @@ impl Outcome {
 }
 
 /// Counted in `tally` beside the outcomes.
-const ENTERED: &str = "Entered";
-
-/// A channel step of a run that is being planned.
-pub struct ChannelStep<'a> {
-    pub run: &'a Run,
-    pub step_no: i64,
-    pub step: &'a str,
-    pub channel: &'a str,
-    pub expires: Timestamp,
-    /// `once`: nobody who got this step since then gets it again. Absent: every run may send again.
-    pub once_since: Option<Timestamp>,
-    pub shards: i64,
-}
-
-/// A column of a work table: one of the entity's key fields.
-pub struct Column<'a> {
-    pub name: &'a str,
-}
+pub(super) const ENTERED: &str = "Entered";
 
 /// Whose consent a batch needs.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +70,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    fn key(&self) -> Vec<Bind> {
+    pub(super) fn key(&self) -> Vec<Bind> {
         vec![self.run_day.into(), self.run_no.into(), self.step_no.into(), self.shard.into()]
     }
 
@@ -115,7 +98,7 @@ impl Batch {
             .expr_as(Expr::cust(attempts), Alias::new("attempts"))
             .expr_as(custom(granted, of.into()), Alias::new("granted"));
         for (index, name) in entity.key.iter().enumerate() {
-            select.expr_as(Expr::cust(super::entity::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));
+            select.expr_as(Expr::cust(tables::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));
         }
         select.from_as(Alias::new("ledger"), Alias::new("l"));
         let key =
@@ -130,7 +113,7 @@ impl Batch {
         select
     }
 
-    fn keyed(&self, more: impl IntoIterator<Item = Bind>) -> Vec<Bind> {
+    pub(super) fn keyed(&self, more: impl IntoIterator<Item = Bind>) -> Vec<Bind> {
         self.key().into_iter().chain(more).collect()
     }
 }
@@ -161,59 +144,9 @@ pub struct Counts {
     pub reasons: BTreeMap<String, i64>,
 }
 
-const OF_STEP: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 AND shard = $4";
+pub(super) const OF_STEP: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 AND shard = $4";
 
 impl Tx {
-    /// Enters every row of `source` into the ledger. `source` selects `item`, `profile`, `reason` (an exclusion known
-    /// already, or null) and `place` (the order of dispatch).
-    pub async fn plan_channel(
-        &mut self,
-        step: &ChannelStep<'_>,
-        source: &SelectStatement,
-        now: Timestamp,
-    ) -> Result<()> {
-        let (run, dialect) = (step.run, self.dialect());
-        let add = "INSERT INTO run_channel (run_no, step_no, step, channel, run_day, expires_us) VALUES ($1, $2, $3, $4, $5, $6)";
-        let add = Sql::new(add)
-            .bind(run.no)
-            .bind(step.step_no)
-            .bind(step.step)
-            .bind(step.channel)
-            .bind(run.run_day)
-            .bind(micros(step.expires));
-        self.execute(add).await?;
-        // A fence of the far future is met by no row: without `once` nothing is excluded by it.
-        let since = step.once_since.map_or(i64::MAX, micros);
-        let insert = Sql::around(
-            "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason) WITH s AS (",
-            source,
-            &ledger_rows(dialect),
-            vec![
-                run.run_day.into(),
-                run.no.into(),
-                step.step_no.into(),
-                (&run.namespace).into(),
-                (&run.campaign).into(),
-                step.step.into(),
-                since.into(),
-                step.shards.into(),
-            ],
-            dialect,
-        )?;
-        self.execute(insert).await?;
-        let key = || vec![run.run_day.into(), run.no.into(), step.step_no.into()];
-        let keyed = |more: Bind| key().into_iter().chain([more]).collect::<Vec<Bind>>();
-        self.execute(Sql::composed(EXCLUDE.to_owned(), keyed(micros(now).into()))).await?;
-        self.execute(Sql::composed(TALLY_PLANNED.to_owned(), keyed(ENTERED.into()))).await?;
-        self.execute(Sql::composed(CURSORS.to_owned(), key())).await?;
-        if step.once_since.is_some() {
-            let binds = [run.namespace.as_str(), run.campaign.as_str(), step.step].map(Bind::from);
-            let binds = key().into_iter().chain(binds).chain([micros(now).into()]).collect();
-            self.execute(Sql::composed(FENCE.to_owned(), binds)).await?;
-        }
-        Ok(())
-    }
-
     /// Whether the batch is still this worker's, its run may send, and nothing stops it. Holds the batch's row.
     pub async fn may_send(&mut self, batch: &Batch) -> Result<bool> {
         let hold =
@@ -297,61 +230,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Makes a work table with a set's rows; how many there are.
-    pub async fn fill_work_table(
-        &mut self,
-        table: &str,
-        entity: &Entity,
-        columns: &[Column<'_>],
-        select: &SelectStatement,
-    ) -> Result<i64> {
-        let dialect = self.dialect();
-        let mut create = sea_query::Table::create();
-        create.table(Alias::new(table));
-        for column in columns {
-            create.col(super::entity::key_column(entity, column.name, dialect));
-        }
-        self.execute(Sql::define(&create, dialect)).await?;
-        let names: Vec<String> = columns.iter().map(|c| super::entity::quoted(c.name)).collect();
-        let before = format!("INSERT INTO {} ({}) ", super::entity::quoted(table), names.join(", "));
-        let count = self.execute(Sql::around(&before, select, "", vec![], dialect)?).await?;
-        if dialect == Dialect::Postgres {
-            // Nobody else sees the table yet, so autovacuum cannot tell the planner how many rows it has.
-            self.execute(Sql::composed(format!("ANALYZE {}", super::entity::quoted(table)), vec![])).await?;
-        }
-        Ok(i64::try_from(count).unwrap_or(i64::MAX))
-    }
-
-    /// How many rows a SELECT gives.
-    pub async fn count(&mut self, select: &SelectStatement) -> Result<i64> {
-        let dialect = self.dialect();
-        let sql = Sql::around("SELECT count(*) FROM (", select, ") q", vec![], dialect)?;
-        self.fetch_one(sql).await?.map_or(Ok(0), |row| row.get(0))
-    }
-
-    /// All SELECTs of this transaction see one moment, however long it takes.
-    pub async fn freeze(&mut self) -> Result<()> {
-        if self.dialect() == Dialect::Postgres {
-            self.execute(Sql::new("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")).await?;
-        }
-        Ok(())
-    }
-
-    /// Notes how large an audience was when a run read it.
-    pub async fn note_audience(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        size: i64,
-        profiles: Option<i64>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let sql = "INSERT INTO audience (namespace, name, size, profiles, at_us) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (namespace, name) DO UPDATE SET size = excluded.size, profiles = excluded.profiles, at_us = excluded.at_us";
-        self.execute(Sql::new(sql).bind(namespace).bind(name).bind(size).bind(profiles).bind(micros(now))).await?;
-        Ok(())
-    }
-
     /// The batch is finished: each of its messages has an outcome or waits among the deferred.
     pub async fn close_batch(&mut self, batch: &Batch) -> Result<bool> {
         let sql = format!("DELETE FROM batch WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7");
@@ -361,107 +239,16 @@ impl Tx {
 }
 
 /// Run `r` and channel step `rc` may make attempts now.
-const OPEN: &str = "r.state = 'Sending' \
+pub(super) const OPEN: &str = "r.state = 'Sending' \
     AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.namespace = r.namespace AND c.name = r.campaign AND (c.suspended = 1 OR c.held = 1)) \
     AND NOT EXISTS (SELECT 1 FROM stop s WHERE s.scope = 'All' OR (s.scope = 'Namespace' AND s.namespace = r.namespace) \
         OR (s.scope = 'Campaign' AND s.namespace = r.namespace AND s.name = r.campaign) \
         OR (s.scope = 'Channel' AND s.namespace = r.namespace AND s.name = rc.channel))";
 
-/// The rest of the planning statement, behind the source's own SELECT.
-fn ledger_rows(dialect: Dialect) -> String {
-    // The same person has the same shard in every run. SQLite has one writer and so one shard.
-    let shard = match dialect {
-        Dialect::Sqlite => "0 * @8",
-        Dialect::Postgres => "('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @8",
-    };
-    format!(
-        ") SELECT @1, @2, @3, q.shard, \
-           row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
-           q.item, 0, q.profile, q.reason \
-         FROM (SELECT s.item, s.profile, s.place, {shard} AS shard, \
-                 CASE WHEN s.reason IS NOT NULL THEN s.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END AS reason \
-               FROM s LEFT JOIN once_fence f ON f.namespace = @4 AND f.campaign = @5 AND f.step = @6 \
-                 AND f.item = s.item AND f.at_us >= @7) q"
-    )
-}
-
-const EXCLUDE: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, at_us) \
-    SELECT run_day, run_no, step_no, shard, seq, 'Excluded', reason, CAST($4 AS BIGINT) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NOT NULL";
-
-const TALLY_PLANNED: &str = "INSERT INTO tally (run_day, run_no, step_no, shard, outcome, reason, n) \
-    SELECT run_day, run_no, step_no, shard, CAST($4 AS TEXT), '', count(*) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 GROUP BY run_day, run_no, step_no, shard \
-    UNION ALL SELECT run_day, run_no, step_no, shard, 'Excluded', reason, count(*) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NOT NULL GROUP BY run_day, run_no, step_no, shard, reason";
-
-/// What is excluded stands behind the others, so the cursor ends before it.
-const CURSORS: &str = "INSERT INTO claim_cursor (run_day, run_no, step_no, shard, planned, next_seq) \
-    SELECT run_day, run_no, step_no, shard, count(*), 0 FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NULL GROUP BY run_day, run_no, step_no, shard";
-
-const FENCE: &str = "INSERT INTO once_fence (namespace, campaign, step, item, run_no, at_us) \
-    SELECT CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), item, run_no, CAST($7 AS BIGINT) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NULL \
-    ON CONFLICT (namespace, campaign, step, item) DO UPDATE SET run_no = excluded.run_no, at_us = excluded.at_us";
-
 const TALLY: &str = "INSERT INTO tally (run_day, run_no, step_no, shard, outcome, reason, n) VALUES ($1, $2, $3, $4, $5, $6, $7) \
     ON CONFLICT (run_day, run_no, step_no, shard, outcome, reason) DO UPDATE SET n = tally.n + excluded.n";
 
 impl Store {
-    /// Claims the next range of at most `size` messages of a channel, oldest run first; those that are due again come first.
-    pub async fn claim(&self, of: (&str, &str), worker: &str, size: i64, now: Timestamp) -> Result<Option<Batch>> {
-        let mut tx = self.begin().await?;
-        let batch = match tx.claim_deferred(of, worker, now).await? {
-            Some(batch) => Some(batch),
-            None => tx.claim_next(of, worker, size).await?,
-        };
-        tx.commit().await?;
-        Ok(batch)
-    }
-
-    /// The channels (namespace, name) that have something to claim now.
-    pub async fn channels_with_work(&self, now: Timestamp) -> Result<Vec<(String, String)>> {
-        let sql = format!(
-            "SELECT DISTINCT r.namespace, rc.channel FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE {OPEN} AND ( \
-               EXISTS (SELECT 1 FROM claim_cursor c WHERE c.run_day = r.run_day AND c.run_no = r.no AND c.step_no = rc.step_no AND c.next_seq < c.planned) \
-               OR EXISTS (SELECT 1 FROM deferred d WHERE d.run_day = r.run_day AND d.run_no = r.no AND d.step_no = rc.step_no AND d.due_us <= $1))"
-        );
-        let rows = self.fetch(Sql::composed(sql, vec![micros(now).into()])).await?;
-        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
-    }
-
-    /// When the next deferred message of an open run is due.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let sql = format!(
-            "SELECT min(d.due_us) FROM deferred d JOIN run r ON r.no = d.run_no JOIN run_channel rc ON rc.run_no = r.no AND rc.step_no = d.step_no WHERE {OPEN}"
-        );
-        let row = self.fetch_one(Sql::composed(sql, vec![])).await?;
-        Ok(row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().map(super::instant))
-    }
-
-    /// Batches of runs that may go on or are being cancelled, whose worker is not among `alive`.
-    pub async fn abandoned(&self, alive: &[String]) -> Result<Vec<Batch>> {
-        let sql = format!(
-            "SELECT b.run_day, b.run_no, b.step_no, b.shard, b.first_seq, b.last_seq, b.worker, b.fence FROM batch b \
-             JOIN run r ON r.no = b.run_no JOIN run_channel rc ON rc.run_no = b.run_no AND rc.step_no = b.step_no \
-             WHERE r.state = 'Cancelling' OR ({OPEN}) ORDER BY b.run_no, b.step_no, b.shard, b.first_seq"
-        );
-        let batches: Vec<Batch> =
-            self.fetch(Sql::composed(sql, vec![])).await?.iter().map(batch).collect::<Result<_>>()?;
-        Ok(batches.into_iter().filter(|b| !alive.contains(&b.worker)).collect())
-    }
-
-    /// Takes a dead worker's batch; none if somebody else did. The higher fence makes the old owner's commits fail.
-    pub async fn take_over(&self, batch: &Batch, worker: &str) -> Result<Option<Batch>> {
-        let sql = format!(
-            "UPDATE batch SET worker = $8, fence = fence + 1 WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7"
-        );
-        let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into(), worker.into()]);
-        let taken = self.execute(Sql::composed(sql, binds)).await? == 1;
-        Ok(taken.then(|| Batch { worker: worker.to_owned(), fence: batch.fence + 1, ..batch.clone() }))
-    }
-
     /// Whether every message of the run has had its first attempt or an outcome: only a tail of retries may be left.
     pub async fn has_first_attempts_left(&self, run: &Run) -> Result<bool> {
         let sql = "SELECT 1 FROM claim_cursor WHERE run_day = $1 AND run_no = $2 AND next_seq < planned \
@@ -527,88 +314,6 @@ impl Store {
         }
         Ok(counts.closed().totals)
     }
-
-    /// The size, the profiles and the time that a run last noted for an audience.
-    pub async fn audience_size(&self, namespace: &str, name: &str) -> Result<Option<(i64, Option<i64>, Timestamp)>> {
-        let sql = "SELECT size, profiles, at_us FROM audience WHERE namespace = $1 AND name = $2";
-        let row = self.fetch_one(Sql::new(sql).bind(namespace).bind(name)).await?;
-        row.map(|row| Ok((row.get(0)?, row.get(1)?, super::instant(row.get(2)?)))).transpose()
-    }
-
-    /// Raises this worker's beat; other workers watch it.
-    pub async fn beat(&self, worker: &str) -> Result<()> {
-        let sql = "INSERT INTO worker (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = worker.beat + 1";
-        self.execute(Sql::new(sql).bind(worker)).await?;
-        Ok(())
-    }
-
-    pub async fn beats(&self) -> Result<Vec<(String, i64)>> {
-        let rows = self.fetch(Sql::new("SELECT id, beat FROM worker")).await?;
-        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
-    }
-
-    pub async fn forget_worker(&self, worker: &str) -> Result<()> {
-        self.execute(Sql::new("DELETE FROM worker WHERE id = $1").bind(worker)).await?;
-        Ok(())
-    }
-}
-
-impl Tx {
-    async fn claim_deferred(&mut self, of: (&str, &str), worker: &str, now: Timestamp) -> Result<Option<Batch>> {
-        // A row stays out of reach while the batch that put it aside is open: its takeover would count it twice.
-        let sql = format!(
-            "SELECT d.run_day, d.run_no, d.step_no, d.shard, d.seq FROM deferred d JOIN run r ON r.no = d.run_no \
-             JOIN run_channel rc ON rc.run_no = d.run_no AND rc.step_no = d.step_no \
-             WHERE r.namespace = $1 AND rc.channel = $2 AND d.due_us <= $3 AND {OPEN} \
-             AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.run_day = d.run_day AND b.run_no = d.run_no AND b.step_no = d.step_no \
-               AND b.shard = d.shard AND b.first_seq <= d.seq AND b.last_seq >= d.seq) ORDER BY d.due_us LIMIT 1"
-        );
-        let binds = vec![of.0.into(), of.1.into(), micros(now).into()];
-        let Some(row) = self.fetch_one(Sql::composed(sql, binds)).await? else { return Ok(None) };
-        let key: Vec<i64> = (0..5).map(|i| row.get(i)).collect::<Result<_>>()?;
-        let delete = format!("DELETE FROM deferred WHERE {OF_STEP} AND seq = $5");
-        if self.execute(Sql::composed(delete, key.iter().map(|k| Bind::from(*k)).collect())).await? == 0 {
-            return Ok(None);
-        }
-        self.open_batch(&key[..4], key[4], key[4], worker).await.map(Some)
-    }
-
-    async fn claim_next(&mut self, of: (&str, &str), worker: &str, size: i64) -> Result<Option<Batch>> {
-        let sql = format!(
-            "SELECT c.run_day, c.run_no, c.step_no, c.shard, c.next_seq, c.planned FROM claim_cursor c JOIN run r ON r.no = c.run_no \
-             JOIN run_channel rc ON rc.run_no = c.run_no AND rc.step_no = c.step_no \
-             WHERE r.namespace = $1 AND rc.channel = $2 AND c.next_seq < c.planned AND {OPEN} ORDER BY c.run_no, c.next_seq LIMIT 1"
-        );
-        let Some(row) = self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? else {
-            return Ok(None);
-        };
-        let key: Vec<i64> = (0..6).map(|i| row.get(i)).collect::<Result<_>>()?;
-        let (next, planned) = (key[4], key[5]);
-        let end = std::cmp::min(planned, next + size);
-        let take = format!("UPDATE claim_cursor SET next_seq = $6 WHERE {OF_STEP} AND next_seq = $5");
-        let binds = key[..4].iter().copied().chain([next, end]).map(Bind::from).collect();
-        // Another worker was faster: the caller asks again.
-        if self.execute(Sql::composed(take, binds)).await? == 0 {
-            return Ok(None);
-        }
-        self.open_batch(&key[..4], next, end - 1, worker).await.map(Some)
-    }
-
-    async fn open_batch(&mut self, key: &[i64], first_seq: i64, last_seq: i64, worker: &str) -> Result<Batch> {
-        let sql = "INSERT INTO batch (run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)";
-        let binds = key.iter().copied().chain([first_seq, last_seq]).map(Bind::from).chain([worker.into()]).collect();
-        self.execute(Sql::composed(sql.to_owned(), binds)).await?;
-        Ok(Batch {
-            run_day: key[0],
-            run_no: key[1],
-            step_no: key[2],
-            shard: key[3],
-            first_seq,
-            last_seq,
-            worker: worker.to_owned(),
-            fence: 1,
-        })
-    }
 }
 
 const CANCEL: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, at_us) \
@@ -624,19 +329,6 @@ const FREE_CANCELLED: &str = "DELETE FROM once_fence WHERE run_no = $2 AND EXIST
     JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
     JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
     WHERE l.run_day = $1 AND l.run_no = $2 AND l.item = once_fence.item AND rc.step = once_fence.step AND o.outcome = 'Cancelled')";
-
-fn batch(row: &Row) -> Result<Batch> {
-    Ok(Batch {
-        run_day: row.get(0)?,
-        run_no: row.get(1)?,
-        step_no: row.get(2)?,
-        shard: row.get(3)?,
-        first_seq: row.get(4)?,
-        last_seq: row.get(5)?,
-        worker: row.get(6)?,
-        fence: row.get(7)?,
-    })
-}
 
 impl Counts {
     fn add(&mut self, row: &Row) -> Result<()> {

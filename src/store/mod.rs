@@ -6,19 +6,25 @@
 //! | --- | --- |
 //! | [`home`] | which home a store belongs to; the emergency stop |
 //! | [`object`] | the folder home's objects and events |
-//! | [`entity`] | the tables of a Dataset, and the merge of a file into them |
+//! | [`entity`] | the tables of a Dataset |
+//! | [`merge`] | a file's rows into them, and consent |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
-//! | [`ledger`] | who gets what: planning, claims, attempts, outcomes, counts |
+//! | [`planning`] | the work tables and the ledger rows of a run that begins |
+//! | `claims` | who works on what, and workers that died |
+//! | [`ledger`] | attempts, outcomes, counts |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
 
 pub mod campaign;
+mod claims;
 mod db;
 pub mod entity;
 pub mod home;
 pub mod ledger;
+pub mod merge;
 pub mod object;
+pub mod planning;
 
 pub use db::{Bind, Row, Sql, Tx};
 

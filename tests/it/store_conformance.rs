@@ -6,7 +6,8 @@ use campanile::store::{
     Sql, Store,
     campaign::{NewRun, Origin, Run, State},
     home::Scope,
-    ledger::{Batch, ChannelStep, Deferral, Outcome, Recorded},
+    ledger::{Batch, Deferral, Outcome, Recorded},
+    planning::ChannelStep,
 };
 use jiff::Timestamp;
 use sea_query::{Expr, Query, SelectStatement};

@@ -167,6 +167,19 @@ impl Typed {
         outside
     }
 
+    /// Whether the part refers to the variable itself.
+    pub fn looks_at(&self, variable: usize) -> bool {
+        let mut is_there = false;
+        self.visit(&mut |node| {
+            is_there |= match node {
+                Node::Field { var, .. } | Node::HasLink { var, .. } => *var == variable,
+                Node::Exists(many, _) | Node::All(many, _) | Node::Aggregate { many, .. } => many.var == variable,
+                _ => false,
+            };
+        });
+        is_there
+    }
+
     fn visit(&self, see: &mut impl FnMut(&Node)) {
         see(&self.node);
         match &self.node {

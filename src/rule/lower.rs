@@ -117,7 +117,7 @@ impl<'s> Lowering<'s> {
     /// True exactly when the condition holds; else false or NULL.
     fn truth(&mut self, typed: &Typed) -> Expr {
         match &typed.node {
-            Node::Boolean(b) => Expr::val(*b).eq(true),
+            Node::Boolean(b) => always(*b),
             Node::And(a, b) => self.truth(a).and(self.truth(b)),
             Node::Or(a, b) => self.truth(a).or(self.truth(b)),
             Node::Not(a) => self.negation(a),
@@ -162,6 +162,8 @@ impl<'s> Lowering<'s> {
                 a.is_nullable || b.is_nullable
             }
             Node::In(a, _) => a.is_nullable,
+            // `negation` takes two off.
+            Node::Not(a) => matches!(&a.node, Node::Not(inner) if self.may_be_null(inner)),
             Node::Field { .. } | Node::If(..) => typed.is_nullable,
             _ => false,
         }
@@ -182,7 +184,7 @@ impl<'s> Lowering<'s> {
     }
 
     fn presence(&mut self, of: &Typed) -> Expr {
-        if of.is_nullable { self.value(of).is_not_null() } else { Expr::val(true).eq(true) }
+        if of.is_nullable { self.value(of).is_not_null() } else { always(true) }
     }
 
     fn link_presence(&mut self, var: usize, hops: &[String]) -> Expr {
@@ -196,6 +198,7 @@ impl<'s> Lowering<'s> {
             return exists;
         }
         let (left, right) = self.alike(a, b);
+        let left = if is_constant(b) { self.telling(a, left) } else { left };
         match comparison {
             Comparison::Equal if a.is_nullable && b.is_nullable => match self.dialect {
                 Dialect::Postgres => self.custom("? IS NOT DISTINCT FROM ?", [left, right]),
@@ -227,31 +230,51 @@ impl<'s> Lowering<'s> {
 
     fn membership(&mut self, a: &Typed, list: &[Typed]) -> Expr {
         if list.is_empty() {
-            return Expr::val(false).eq(true);
+            return always(false);
         }
-        let mut values = vec![];
-        let mut left = None;
+        // One IN for each representation that the values need: 2 is no Double and a Date no instant by itself.
+        let mut groups: Vec<(Shape, Vec<&Typed>)> = vec![];
         for item in list {
-            let (l, r) = self.alike(a, item);
-            left.get_or_insert(l);
-            values.push(r);
+            let shape = Shape::of(a, item);
+            match groups.iter_mut().find(|(known, _)| known.is_like(shape)) {
+                Some((known, items)) => {
+                    *known = known.wider(shape);
+                    items.push(item);
+                }
+                None => groups.push((shape, vec![item])),
+            }
         }
-        match left {
-            Some(left) => left.is_in(values),
-            None => Expr::val(false).eq(true),
-        }
+        let lists = groups.into_iter().map(|(shape, items)| {
+            let left = self.shaped(a, shape);
+            let left = self.telling(a, left);
+            let values: Vec<Expr> = items.into_iter().map(|item| self.shaped(item, shape)).collect();
+            left.is_in(values)
+        });
+        lists.reduce(ExprTrait::or).unwrap_or_else(|| always(false))
     }
 
     /// Both sides in one representation: instants as instants, numbers at one scale.
     fn alike(&mut self, a: &Typed, b: &Typed) -> (Expr, Expr) {
-        if a.ty.is_time() && b.ty.is_time() && a.ty != b.ty {
-            return (self.instant(a), self.instant(b));
+        let shape = Shape::of(a, b);
+        (self.shaped(a, shape), self.shaped(b, shape))
+    }
+
+    fn shaped(&mut self, typed: &Typed, shape: Shape) -> Expr {
+        match shape {
+            Shape::Instant => self.instant(typed),
+            Shape::Number(target) => self.number(typed, target),
+            Shape::AsIs => self.value(typed),
         }
-        if a.ty.is_number() && b.ty.is_number() {
-            let target = number_target(a, b);
-            return (self.number(a, target), self.number(b, target));
-        }
-        (self.value(a), self.value(b))
+    }
+
+    /// A constant that no column beside it gives a type; see [`Lowering::double_constant`].
+    fn telling(&self, typed: &Typed, value: Expr) -> Expr {
+        let name = match (&typed.node, typed.ty, self.dialect) {
+            (Node::Text(_) | Node::Param(_), Type::STRING, Dialect::Postgres) => "text",
+            (Node::Param(_), Type::BOOLEAN, Dialect::Postgres) => "boolean",
+            _ => return value,
+        };
+        self.custom(&format!("CAST(? AS {name})"), [value])
     }
 
     /// A Date as its midnight, UTC.
@@ -274,10 +297,15 @@ impl<'s> Lowering<'s> {
         }
     }
 
+    /// To the microsecond; PostgreSQL would round what is finer.
     fn timestamp(&self, at: jiff::Timestamp) -> Expr {
+        let at_us = at.as_microsecond();
         match self.dialect {
-            Dialect::Sqlite => Expr::val(at.as_microsecond()),
-            Dialect::Postgres => self.custom("CAST(? AS timestamptz)", [Expr::val(at.to_string())]),
+            Dialect::Sqlite => Expr::val(at_us),
+            Dialect::Postgres => {
+                let at = jiff::Timestamp::from_microsecond(at_us).unwrap_or(at);
+                self.custom("CAST(? AS timestamptz)", [Expr::val(at.to_string())])
+            }
         }
     }
 
@@ -305,6 +333,15 @@ impl<'s> Lowering<'s> {
         }
     }
 
+    /// sqlx keeps prepared statements by their text, and PostgreSQL reads the bytes of a bind as the type that the
+    /// statement was first prepared with: without the cast `score > 1.5` would be run as `score > 1` was prepared.
+    fn double_constant(&self, d: f64) -> Expr {
+        match self.dialect {
+            Dialect::Sqlite => Expr::val(d),
+            Dialect::Postgres => self.custom("CAST(? AS double precision)", [Expr::val(d)]),
+        }
+    }
+
     fn double(&mut self, typed: &Typed) -> Expr {
         let value = self.value(typed);
         match (typed.ty, self.dialect) {
@@ -322,8 +359,8 @@ impl<'s> Lowering<'s> {
         match &typed.node {
             Node::Text(text) => Expr::val(text.clone()),
             Node::Integer(n) => Expr::val(*n),
-            Node::Double(d) => Expr::val(*d),
-            Node::Boolean(b) => Expr::val(*b),
+            Node::Double(d) => self.double_constant(*d),
+            Node::Boolean(b) => always(*b),
             Node::Date(date) => match self.dialect {
                 Dialect::Sqlite => Expr::val(date.to_string()),
                 Dialect::Postgres => self.custom("CAST(? AS date)", [Expr::val(date.to_string())]),
@@ -333,7 +370,7 @@ impl<'s> Lowering<'s> {
             Node::Param(name) => match self.inputs.params.get(name) {
                 Some(Param::String(s)) => Expr::val(s.clone()),
                 Some(Param::Integer(n)) => Expr::val(*n),
-                Some(Param::Double(d)) => Expr::val(*d),
+                Some(Param::Double(d)) => self.double_constant(*d),
                 Some(Param::Boolean(b)) => Expr::val(*b),
                 None => Expr::cust("NULL"),
             },
@@ -345,7 +382,9 @@ impl<'s> Lowering<'s> {
                 self.custom("length(?)", [a])
             }
             Node::If(c, a, b) => {
-                let (c, a, b) = (self.truth(c), self.value(a), self.value(b));
+                let c = self.truth(c);
+                let (then, otherwise) = (self.value(a), self.value(b));
+                let (a, b) = (self.telling(a, then), self.telling(b, otherwise));
                 self.custom("CASE WHEN ? THEN ? ELSE ? END", [c, a, b])
             }
             Node::Arithmetic(what, a, b) => self.arithmetic(typed.ty, *what, a, b),
@@ -427,7 +466,7 @@ impl<'s> Lowering<'s> {
 
     fn exists(&mut self, many: &Many, body: Option<&Typed>, is_negated: bool) -> Expr {
         let base = self.joined(many.var, &many.hops);
-        let Some((alias, keys, source)) = self.open(many) else { return Expr::val(false).eq(true) };
+        let Some((alias, keys, source)) = self.open(many) else { return always(false) };
         let condition = body.map(|body| if is_negated { self.negation(body) } else { self.truth(body) });
         let mut select = Statement::select();
         select.expr(Expr::cust("1")).from(source);
@@ -451,12 +490,27 @@ impl<'s> Lowering<'s> {
         let base = self.joined(many.var, &many.hops);
         let Some((alias, keys, source)) = self.open(many) else { return Expr::cust("NULL") };
         let condition = filter.map(|f| self.truth(f));
+        let is_all_outside = value.is_some_and(|v| v.looks_outside(many.inner) && !v.looks_at(many.inner));
         let value = value.map(|v| {
             let scale = if let Type::Field(FieldType::Decimal { scale }) = v.ty { scale } else { 0 };
             (self.value(v), scale)
         });
-        let computed = self.aggregate_call(ty, function, value);
         let mut select = Statement::select();
+        if is_all_outside && let Some((value, scale)) = value {
+            // SQL gives an aggregate to the query whose columns it reads, which would be the one outside.
+            let each = self.fresh_alias();
+            select.expr_as(value, Alias::new("v")).from(source);
+            add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
+            condition.into_iter().for_each(|c| {
+                select.and_where(c);
+            });
+            select.and_where(link_keys(&keys, &alias, &base));
+            let column = Expr::col((Alias::new(&each), Alias::new("v")));
+            let computed = self.aggregate_call(ty, function, Some((column, scale)));
+            let select = Statement::select().expr(computed).from_subquery(select, Alias::new(&each)).to_owned();
+            return self.none_is_zero(function, subquery(select));
+        }
+        let computed = self.aggregate_call(ty, function, value);
         select.from(source);
         add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
         condition.into_iter().for_each(|c| {
@@ -464,10 +518,14 @@ impl<'s> Lowering<'s> {
         });
         let found = if is_outside {
             select.expr(computed).and_where(link_keys(&keys, &alias, &base));
-            Expr::SubQuery(None, Box::new(sea_query::SubQueryStatement::SelectStatement(select)))
+            subquery(select)
         } else {
             self.join_grouped(many.var, select, computed, &keys, &alias, &base)
         };
+        self.none_is_zero(function, found)
+    }
+
+    fn none_is_zero(&self, function: Function, found: Expr) -> Expr {
         if matches!(function, Function::Count | Function::Sum) { self.custom("COALESCE(?, 0)", [found]) } else { found }
     }
 
@@ -510,10 +568,61 @@ impl<'s> Lowering<'s> {
     }
 }
 
+fn always(holds: bool) -> Expr {
+    Expr::cust(if holds { "TRUE" } else { "FALSE" })
+}
+
+fn is_constant(typed: &Typed) -> bool {
+    matches!(typed.node, Node::Text(_) | Node::Param(_))
+}
+
+fn subquery(select: SelectStatement) -> Expr {
+    Expr::SubQuery(None, Box::new(sea_query::SubQueryStatement::SelectStatement(select)))
+}
+
 fn link_keys(keys: &[(String, String)], there_alias: &str, here_alias: &str) -> Expr {
     all_of(keys.iter().map(|(here, there)| {
         Expr::col((Alias::new(there_alias), Alias::new(there))).equals((Alias::new(here_alias), Alias::new(here)))
     }))
+}
+
+/// The representation that both sides of a comparison share.
+#[derive(Clone, Copy)]
+enum Shape {
+    Instant,
+    Number(FieldType),
+    AsIs,
+}
+
+impl Shape {
+    fn of(a: &Typed, b: &Typed) -> Self {
+        if a.ty.is_time() && b.ty.is_time() && a.ty != b.ty {
+            Self::Instant
+        } else if a.ty.is_number() && b.ty.is_number() {
+            Self::Number(number_target(a, b))
+        } else {
+            Self::AsIs
+        }
+    }
+
+    /// Whether a list can hold values of both: exact numbers can share a scale, a Double stands alone.
+    fn is_like(self, other: Self) -> bool {
+        let is_double = |shape| matches!(shape, Self::Number(FieldType::Double));
+        match (self, other) {
+            (Self::Number(_), Self::Number(_)) => is_double(self) == is_double(other),
+            (Self::Instant, Self::Instant) | (Self::AsIs, Self::AsIs) => true,
+            _ => false,
+        }
+    }
+
+    fn wider(self, other: Self) -> Self {
+        use FieldType::Decimal;
+        match (self, other) {
+            (Self::Number(Decimal { scale: x }), Self::Number(Decimal { scale: y })) if x > y => self,
+            (Self::Number(Decimal { .. }), Self::Number(FieldType::Integer)) => self,
+            _ => other,
+        }
+    }
 }
 
 /// The representation both sides of a comparison share; a Double literal beside a Decimal is a Decimal.

@@ -10,6 +10,8 @@ mod home;
 mod kill_in_mid_send;
 mod nothing_twice;
 mod rules_agree;
+mod rules_at_random;
+mod smtp_servers;
 mod stop_and_start;
 mod store_conformance;
 mod world;

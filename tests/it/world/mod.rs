@@ -18,12 +18,12 @@
 #![allow(dead_code, unused_imports)]
 
 mod assets;
-mod faulty_smtp;
 mod install;
 mod kube;
 mod postgres;
 mod process;
 mod scratch;
+pub mod scripted_smtp;
 mod smtp;
 
 use std::future::Future;
@@ -33,7 +33,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-pub use self::faulty_smtp::{Fault, FaultyServer, Script, Stage};
 pub use self::install::announce;
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// kubectl as the administrator.
-struct Kubectl {
-    config: PathBuf,
-    namespace: String,
+pub struct Kubectl {
+    pub config: PathBuf,
+    pub namespace: String,
 }
 
 impl Kubectl {
-    fn call(&self, args: &[&str]) -> (bool, String, String) {
+    pub fn call(&self, args: &[&str]) -> (bool, String, String) {
         let output = Command::new("kubectl")
             .arg("--kubeconfig")
             .arg(&self.config)
@@ -33,13 +33,13 @@ impl Kubectl {
         (output.status.success(), text(&output.stdout), text(&output.stderr))
     }
 
-    fn done(&self, args: &[&str]) -> String {
+    pub fn done(&self, args: &[&str]) -> String {
         let (is_done, out, err) = self.call(args);
         assert!(is_done, "kubectl {args:?}: {out}{err}");
         out
     }
 
-    fn json(&self, kind: &str, name: &str) -> Value {
+    pub fn json(&self, kind: &str, name: &str) -> Value {
         let (_, out, _) = self.call(&["get", kind, name, "-o", "json"]);
         serde_json::from_str(&out).unwrap_or(Value::Null)
     }

@@ -157,3 +157,22 @@ fn an_overlapping_start_is_skipped_waits_or_replaces() {
         assert_eq!(home.outbox().len(), sent, "{overlap}: {ran:?}");
     }
 }
+
+#[test]
+fn an_edit_does_not_change_a_run_that_has_started() {
+    let home = home("");
+    assert_eq!(home.run(&["town"]).code, 0);
+    assert_eq!(home.call(&["stop", "greet", "--reason", "a look first"]).code, 0);
+    assert_eq!(home.call(&["trigger", "greet", "--name", "first"]).code, 0);
+    assert_eq!(home.run(&["town"]).code, 1);
+    let pinned = home.get("campaignrun", "first")["status"]["revision"].clone();
+    home.write("town/town.yaml", &people_manifests("", "person.id == 1").replace("Hello", "Goodbye"));
+    assert_eq!(home.run(&["town"]).code, 1);
+    assert_ne!(home.get("campaign", "greet")["status"]["revision"], pinned);
+    assert_eq!(home.call(&["start", "greet"]).code, 0);
+    assert_eq!(home.run(&["town"]).code, 0);
+    assert_eq!(home.get("campaignrun", "first")["status"]["revision"], pinned);
+    let subjects =
+        home.outbox().iter().filter(|p| std::fs::read_to_string(p).unwrap().contains("Subject: Hello")).count();
+    assert_eq!((home.outbox().len(), subjects), (5, 5), "the run keeps the revision it began with");
+}

@@ -8,7 +8,7 @@ use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 use futures::StreamExt;
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
 use sqlx::{
-    AssertSqlSafe, PgPool, Row as _, SqlitePool,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqlitePool,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -197,10 +197,17 @@ impl Db {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY_TIMEOUT)
                 .foreign_keys(true);
-            let pool = SqlitePoolOptions::new().max_connections(SQLITE_CONNECTIONS_MAX).connect_with(options).await?;
+            let pool = SqlitePoolOptions::new()
+                .max_connections(SQLITE_CONNECTIONS_MAX)
+                // A full disk rolls back in SQLite's own name, and sqlx goes on counting that transaction.
+                .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+                .connect_with(options)
+                .await?;
             return Ok(Self::Sqlite(pool, Arc::default()));
         }
         let options = PgConnectOptions::from_str(url)?.options([("search_path", "campanile"), ("timezone", "UTC")]);
+        // A pool tries until its time is over and then says so; one connection says what is wrong, and at once.
+        PgConnection::connect_with(&options).await?.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(BUSY_TIMEOUT)

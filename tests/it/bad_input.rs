@@ -178,3 +178,21 @@ fn a_secret_that_is_missing_holds_the_messages() {
     let status = home.get("campaignrun", "r")["status"].clone();
     assert_eq!(status["totals"]["waiting"], status["totals"]["entered"]);
 }
+
+#[test]
+fn a_store_that_is_gone_read_only_or_none_is_said() {
+    let home = Home::new();
+    home.write("town/town.yaml", &people_manifests("", "true"));
+    home.write("town/data/people.csv", &people(2));
+    home.write("letter.db", &"Dear store, ".repeat(1000));
+    assert_eq!(home.run(&["town"]).code, 0);
+    for (store, words) in [
+        ("postgres://nobody@127.0.0.1:1/none", "Connection refused"),
+        ("sqlite://.campanile/store.db?mode=ro", "attempt to write a readonly database"),
+        ("sqlite://letter.db", "file is not a database"),
+        ("mysql://somewhere", "a store is sqlite://PATH or postgres://USER@HOST/DATABASE"),
+    ] {
+        let ran = home.run(&["town", "--store", store]);
+        assert!(ran.code != 0 && ran.err.contains(words), "{store}: {ran:?}");
+    }
+}

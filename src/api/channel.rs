@@ -41,10 +41,19 @@ pub struct ChannelSpec {
     #[serde(default = "connections")]
     #[schemars(range(min = 1, max = 1000))]
     pub connections: u16,
+    /// How many attempts may be under way for each connection. A crash leaves at most `connections × depth` messages
+    /// in doubt; more of them keep a fast relay busy.
+    #[serde(default = "depth")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub depth: u16,
 }
 
 fn connections() -> u16 {
     10
+}
+
+fn depth() -> u16 {
+    16
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,12 @@ use super::{End, summary};
 use crate::{
     clock::Clock,
     reconcile::{Loaded, Queue, World},
-    send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
+    send::{
+        dispatch::{Dispatcher, LEASE},
+        gate::Gate,
+        lease::Lease,
+        providers::Providers,
+    },
     source::{Kind, catalog::Catalog, cluster::Cluster},
     store::{Error, Store},
 };
@@ -87,7 +92,8 @@ async fn start(args: Args) -> Result<End, End> {
     tokio::spawn(world.clone().run());
     if is_mine {
         let providers = Providers::new(args.deliver, args.outbox, roots);
-        let dispatcher = Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), false));
+        let dispatcher =
+            Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), Lease::new(LEASE, false)));
         tokio::spawn(dispatcher.clone().run());
         let waking = world.clone();
         tokio::spawn(async move {

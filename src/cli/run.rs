@@ -14,7 +14,12 @@ use super::{
 use crate::{
     clock::Clock,
     reconcile::{Loaded, Queue, World},
-    send::{dispatch::Dispatcher, gate::Gate, providers::Providers},
+    send::{
+        dispatch::{Dispatcher, LEASE},
+        gate::Gate,
+        lease::Lease,
+        providers::Providers,
+    },
     source::{
         Key, Kind,
         catalog::Catalog,
@@ -99,8 +104,14 @@ async fn start(args: Args) -> Result<End, End> {
     let (problems, _) = folder.load(true).await?;
     report(&problems);
     let providers = Providers::new(args.deliver, home.state.join("outbox"), roots_pem);
-    let dispatcher =
-        Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), true));
+    let dispatcher = Arc::new(Dispatcher::new(
+        home.store.clone(),
+        clock,
+        providers,
+        folder.clone(),
+        world.clone(),
+        Lease::new(LEASE, true),
+    ));
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {
         until_idle(&world, &dispatcher).await?;
@@ -190,7 +201,7 @@ async fn open_runs_to_look_at(world: &World, keys: &[Key]) -> store::Result<Vec<
     for key in keys {
         if let Some(run) = world.store.run(&key.namespace, &key.name).await?
             && run.state == store::campaign::State::Sending
-            && !world.store.is_unfinished(&run).await?
+            && !world.store.is_unfinished(run.run_day, run.no).await?
         {
             found.push(key.clone());
         }

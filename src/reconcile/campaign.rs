@@ -274,7 +274,7 @@ async fn skip(object: &Object, memory: &mut Memory, reason: Reason, message: &st
 async fn busy_runs(namespace: &str, name: &str, world: &World) -> Result<Vec<Run>, Error> {
     let mut busy = vec![];
     for run in world.store.open_runs(namespace, name).await? {
-        if run.state == State::Pending || world.store.has_first_attempts_left(&run).await? {
+        if run.state == State::Pending || world.store.has_first_attempts_left(run.run_day, run.no).await? {
             busy.push(run);
         }
     }

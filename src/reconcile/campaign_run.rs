@@ -141,7 +141,7 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
             }
             Ok(Action::Soon(LOOK_AGAIN))
         }
-        State::Sending if !world.store.is_unfinished(&run).await? => {
+        State::Sending if !world.store.is_unfinished(run.run_day, run.no).await? => {
             let in_doubt: i64 = world.store.counts(&run).await?.iter().map(|(_, c)| c.totals.in_doubt).sum();
             let reason = if in_doubt > 0 { Reason::CompletedWithDoubt } else { Reason::Completed };
             let message = if in_doubt > 0 { format!("{in_doubt} messages are in doubt") } else { String::new() };

@@ -13,28 +13,28 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
-    batch::{self, Job},
+    job::{Job, Parts},
+    lane::Lane,
+    lease::Lease,
     providers::{Providers, Secret},
+    record,
 };
 use crate::{
     clock::Clock,
     plan::{Bundle, Plan},
     store::{
         self, Sql, Store,
-        campaign::{Run, State},
-        ledger::Batch,
+        campaign::Run,
+        ledger::{Batch, Part},
     },
 };
 
 /// How long a beat must stand still before its worker counts as dead.
 pub const LEASE: Duration = Duration::from_secs(15);
-const BEAT: Duration = Duration::from_secs(3);
+/// Beats in the time of a lease, so that a slow one is no death.
+const BEATS: u32 = 5;
 /// Looked at as often for what other processes changed: a stop, a start, a worker that died.
-const LOOK: Duration = Duration::from_millis(500);
-/// Attempts under way at once are at most `connections × depth`; what is in doubt after a crash is never more.
-pub const DEPTH: usize = 4;
-/// An outbox is never in doubt: its batches are as large as a commit is worth.
-const OUTBOX_BATCH: i64 = 500;
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// Reads the Secret that a channel names.
 #[async_trait::async_trait]
@@ -55,8 +55,7 @@ pub struct Dispatcher {
     pub secrets: Arc<dyn Secrets>,
     pub watch: Arc<dyn Watch>,
     pub worker: String,
-    /// Other workers may share the store; if not, every other one is dead.
-    pub is_alone: bool,
+    pub lease: Arc<Lease>,
     pub wake: Notify,
     lanes: Mutex<BTreeSet<(String, String)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
@@ -70,7 +69,7 @@ impl Dispatcher {
         providers: Providers,
         secrets: Arc<dyn Secrets>,
         watch: Arc<dyn Watch>,
-        is_alone: bool,
+        lease: Lease,
     ) -> Self {
         // Unique among processes that live: the id of one that died may come again, and then its batches are its own.
         let worker = format!("{}-{}", std::process::id(), clock.now().as_microsecond());
@@ -81,7 +80,7 @@ impl Dispatcher {
             secrets,
             watch,
             worker,
-            is_alone,
+            lease: Arc::new(lease),
             wake: Notify::new(),
             lanes: Mutex::default(),
             pinned: Mutex::default(),
@@ -106,29 +105,44 @@ impl Dispatcher {
         if self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) {
             return Ok(false);
         }
-        Ok(self.store.channels_with_work(self.clock.now()).await?.is_empty()
-            && self.store.abandoned(&[]).await?.is_empty())
+        let (batches, leases) = self.store.abandoned(&[]).await?;
+        Ok(batches.is_empty() && leases.is_empty() && self.store.channels_with_work(self.clock.now()).await?.is_empty())
     }
 
     async fn beat(&self) {
         loop {
-            if let Err(error) = self.store.beat(&self.worker).await {
-                tracing::warn!(%error, "no beat");
+            let begun = Instant::now();
+            match self.store.beat(&self.worker).await {
+                Ok(()) => self.lease.extend(begun),
+                Err(error) => tracing::warn!(%error, "no beat"),
             }
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(self.lease.length() / BEATS).await;
         }
     }
 
     async fn look(self: &Arc<Self>) -> store::Result<()> {
         let alive = self.alive().await?;
-        for batch in self.store.abandoned(&alive).await? {
+        let (batches, leases) = self.store.abandoned(&alive).await?;
+        for batch in batches {
             self.take_over(&batch).await?;
+        }
+        for (part, worker) in leases {
+            self.take_over_deferred(part, &worker).await?;
+        }
+        if !self.lease.is_held() {
+            return Ok(());
         }
         for channel in self.store.channels_with_work(self.clock.now()).await? {
             let is_new = self.lanes.lock().is_ok_and(|mut lanes| lanes.insert(channel.clone()));
             if is_new {
-                let lane = self.clone();
-                tokio::spawn(async move { lane.lane(channel).await });
+                let dispatcher = self.clone();
+                tokio::spawn(async move {
+                    Lane { dispatcher: dispatcher.clone(), channel: channel.clone() }.run().await;
+                    if let Ok(mut lanes) = dispatcher.lanes.lock() {
+                        lanes.remove(&channel);
+                    }
+                    dispatcher.wake.notify_one();
+                });
             }
         }
         Ok(())
@@ -137,7 +151,7 @@ impl Dispatcher {
     /// The workers whose beat moved lately, by this process' own clock.
     async fn alive(&self) -> store::Result<Vec<String>> {
         let mut alive = vec![self.worker.clone()];
-        if self.is_alone {
+        if self.lease.is_alone() {
             return Ok(alive);
         }
         let found = self.store.beats().await?;
@@ -147,123 +161,104 @@ impl Dispatcher {
             if seen.0 != beat {
                 *seen = (beat, Instant::now());
             }
-            if seen.1.elapsed() < LEASE {
+            if seen.1.elapsed() < self.lease.length() {
                 alive.push(worker);
             }
         }
         Ok(alive)
     }
 
+    /// A dead worker's batch: unknown fates are in doubt, the rest is left to whoever claims next.
     async fn take_over(&self, dead: &Batch) -> store::Result<()> {
-        let Some(batch) = self.store.take_over(dead, &self.worker).await? else { return Ok(()) };
-        tracing::info!(run = batch.run_no, first = batch.first_seq, "took over a batch");
-        let Some(run) = self.store.run_by_no(batch.run_no).await? else { return Ok(()) };
-        if run.state == State::Cancelling {
-            return self.settle(&batch, &run).await;
+        let (run, may_doubt) = self.settling(dead.part).await?;
+        let last = self.store.last_attempted(dead).await?;
+        let mut tx = self.store.begin().await?;
+        let Some(batch) = tx.take_over(dead, &self.worker).await? else { return Ok(()) };
+        let mut next = batch.first_seq;
+        if let Some(last) = last
+            && may_doubt
+        {
+            record::doubt(&mut tx, batch.part, (batch.first_seq, last), self.clock.now()).await?;
+            next = last + 1;
         }
-        self.send(&batch, true).await?;
+        if next > batch.last_seq {
+            tx.close_batch(&batch).await?;
+        } else {
+            tx.move_on(&batch, next).await?;
+        }
+        tx.commit().await?;
+        tracing::info!(run = run.name, shard = batch.part.shard, first = batch.first_seq, "took over a batch");
+        self.watch.progressed(&run.namespace, &run.name);
         Ok(())
     }
 
-    /// A dead worker's part of a cancelled run: unknown fates are in doubt, the rest is left to the cancellation.
-    async fn settle(&self, batch: &Batch, run: &Run) -> store::Result<()> {
-        let pinned = self.pinned(run).await?;
-        let may_doubt = self.providers.gate().is_open()
-            && pinned.1.emails().any(|(no, _, email)| {
-                no == batch.step_no && pinned.0.channels.get(&email.channel).is_some_and(|c| c.email.is_some())
-            });
+    async fn take_over_deferred(&self, part: Part, dead: &str) -> store::Result<()> {
+        let (run, may_doubt) = self.settling(part).await?;
         let mut tx = self.store.begin().await?;
-        if may_doubt {
-            let unknown = tx.unknown_fates(batch).await?;
-            let records: Vec<_> =
-                unknown.into_iter().map(|(seq, item)| batch::in_doubt(seq, item, "the worker stopped")).collect();
-            tx.put_outcomes(batch, &records, self.clock.now()).await?;
+        let leased = tx.leased(part, dead).await?;
+        let mut back = vec![];
+        for (seq, _) in leased {
+            let doubt = if may_doubt { tx.unknown_fates(part, (seq, seq)).await? } else { vec![] };
+            if doubt.is_empty() {
+                back.push(seq);
+            } else {
+                record::doubt(&mut tx, part, (seq, seq), self.clock.now()).await?;
+                tx.end_deferred(part, &[seq], dead).await?;
+            }
         }
-        tx.close_batch(batch).await?;
+        tx.give_back(part, &back, dead).await?;
         tx.commit().await?;
         self.watch.progressed(&run.namespace, &run.name);
         Ok(())
     }
 
-    async fn lane(self: Arc<Self>, channel: (String, String)) {
-        loop {
-            match self.next_batch(&channel).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::warn!(channel = channel.1, %error, "the lane waits");
-                    tokio::time::sleep(LOOK).await;
-                    break;
-                }
-            }
-        }
-        if let Ok(mut lanes) = self.lanes.lock() {
-            lanes.remove(&channel);
-        }
-        self.wake.notify_one();
-    }
-
-    async fn next_batch(&self, channel: &(String, String)) -> store::Result<bool> {
-        let of = (channel.0.as_str(), channel.1.as_str());
-        let size = if self.providers.gate().is_open() { self.batch_size(of).await? } else { OUTBOX_BATCH };
-        match self.store.claim(of, &self.worker, size, self.clock.now()).await? {
-            Some(batch) => self.send(&batch, false).await,
-            None => Ok(false),
-        }
-    }
-
-    /// So many that no more can be in doubt than `connections × depth`.
-    async fn batch_size(&self, of: (&str, &str)) -> store::Result<i64> {
-        let sql = "SELECT r.no FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE r.state = 'Sending' AND r.namespace = $1 AND rc.channel = $2 ORDER BY r.no LIMIT 1";
-        let Some(row) = self.store.fetch_one(Sql::new(sql).bind(of.0).bind(of.1)).await? else { return Ok(1) };
-        let Some(run) = self.store.run_by_no(row.get(0)?).await? else { return Ok(1) };
-        let pinned = self.pinned(&run).await?;
-        let spec = pinned.0.channels.get(of.1);
-        let bounded = spec.filter(|s| s.email.is_some()).map(|s| usize::from(s.connections) * DEPTH);
-        Ok(bounded.map_or(OUTBOX_BATCH, |n| i64::try_from(n).unwrap_or(OUTBOX_BATCH)))
-    }
-
-    async fn send(&self, batch: &Batch, is_taken_over: bool) -> store::Result<bool> {
-        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", batch.run_no));
-        let run = self.store.run_by_no(batch.run_no).await?.ok_or_else(|| lost("the row"))?;
-        let pinned = self.pinned(&run).await?;
-        let (bundle, plan) = (&pinned.0, &pinned.1);
-        let (_, step, email) = plan.emails().find(|(no, _, _)| *no == batch.step_no).ok_or_else(|| lost("a step"))?;
-        let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
+    /// The job of a claimed part.
+    ///
+    /// # Errors
+    /// [`store::Error::Refused`] while the channel's secret is missing.
+    pub(super) async fn job(&self, part: Part) -> store::Result<Arc<Job>> {
+        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
+        let (run, pinned, channel) = self.channel_of(part).await?;
+        let spec = pinned.0.channels.get(&channel).ok_or_else(|| lost("a channel"))?;
         let secret = match spec.email.as_ref().and_then(|e| e.smtp.secret_ref.as_ref()) {
             Some(reference) => self.secrets.secret(&run.namespace, &reference.name).await,
             None => None,
         };
-        let provider = match self.providers.provider(&run.namespace, &email.channel, spec, secret.as_ref()) {
-            Ok(provider) => provider,
-            Err(message) => {
-                // Nobody was tried: the batch waits until the secret is there.
-                let mut tx = self.store.begin().await?;
-                tx.release_batch(batch).await?;
-                tx.commit().await?;
-                return Err(store::Error::Refused(format!("channel {}: {message}", email.channel)));
-            }
-        };
-        let job = Job {
-            store: &self.store,
-            clock: &self.clock,
-            gate: self.providers.gate(),
-            run: &run,
-            bundle,
-            plan,
-            step,
-            email,
-            expires: self.expires(batch).await?,
+        let provider = self.providers.provider(&run.namespace, &channel, spec, secret.as_ref());
+        let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
+        let expires = self.expires(part).await?;
+        let job = Parts {
+            run,
+            pinned: pinned.clone(),
+            step_no: part.step_no,
+            expires,
             provider,
+            gate: self.providers.gate().clone(),
+            clock: self.clock,
+            lease: self.lease.clone(),
         };
-        let went = job.run(batch, is_taken_over).await?;
-        self.watch.progressed(&run.namespace, &run.name);
-        Ok(went)
+        Ok(Arc::new(Job::new(job)?))
     }
 
-    async fn expires(&self, batch: &Batch) -> store::Result<Timestamp> {
+    async fn channel_of(&self, part: Part) -> store::Result<(Run, Arc<(Bundle, Plan)>, String)> {
+        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
+        let run = self.store.run_by_no(part.run_no).await?.ok_or_else(|| lost("the row"))?;
+        let pinned = self.pinned(&run).await?;
+        let found = pinned.1.emails().find(|(no, _, _)| *no == part.step_no);
+        let channel = found.map(|(_, _, email)| email.channel.clone()).ok_or_else(|| lost("a step"))?;
+        Ok((run, pinned, channel))
+    }
+
+    /// Whose part it is, and whether an attempt of it can have an unknown fate.
+    async fn settling(&self, part: Part) -> store::Result<(Run, bool)> {
+        let (run, pinned, channel) = self.channel_of(part).await?;
+        let may_doubt = pinned.0.channels.get(&channel).is_some_and(|spec| self.providers.may_doubt(spec));
+        Ok((run, may_doubt))
+    }
+
+    async fn expires(&self, part: Part) -> store::Result<Timestamp> {
         let sql = "SELECT expires_us FROM run_channel WHERE run_no = $1 AND step_no = $2";
-        let row = self.store.fetch_one(Sql::new(sql).bind(batch.run_no).bind(batch.step_no)).await?;
+        let row = self.store.fetch_one(Sql::new(sql).bind(part.run_no).bind(part.step_no)).await?;
         Ok(row.map(|row| row.get(0)).transpose()?.map_or(Timestamp::MAX, store::instant))
     }
 

@@ -2,16 +2,23 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`dispatch`] | lanes that claim batches; workers that died |
-//! | [`batch`] | who of a batch may get the message now; attempts and outcomes |
+//! | [`dispatch`] | a lane for each channel that has work; workers that died |
+//! | `lane` | claims, and attempts in groups, before their bytes |
+//! | [`job`] | who of a group may get the message now; the message |
+//! | [`record`] | outcomes in groups |
+//! | [`lease`] | until when a worker may go on |
 //! | [`template`], [`mime`] | the message's words and its bytes |
 //! | [`gate`], [`providers`] | what may leave the process, and by which way |
 //! | [`channel`] | one file per provider |
 
-pub mod batch;
 pub mod channel;
 pub mod dispatch;
 pub mod gate;
+pub mod job;
+mod lane;
+pub mod lease;
 pub mod mime;
 pub mod providers;
+pub mod record;
+mod seen;
 pub mod template;

@@ -37,6 +37,11 @@ impl Providers {
         &self.gate
     }
 
+    /// Whether an attempt over this channel can end without anyone knowing its fate.
+    pub fn may_doubt(&self, spec: &ChannelSpec) -> bool {
+        self.gate.is_open() && spec.email.is_some()
+    }
+
     /// The provider of a channel.
     ///
     /// # Errors

@@ -1,23 +1,53 @@
-//! Who works on what: claims of ranges, batches of workers that died, and the beats that tell.
+//! Who works on what: claims of ranges and of what is due again, and the work of those that died.
 
 use jiff::Timestamp;
 
 use super::{
     Bind, Result, Row, Sql, Store, Tx,
-    ledger::{Batch, OF_STEP, OPEN},
+    ledger::{Batch, OF_PART, OPEN, Part},
     micros,
 };
 
+/// What a worker has claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    Range(Batch),
+    /// Deferred messages of one part that are due, leased where they stand.
+    Due(Part, Vec<i64>),
+}
+
+impl Claim {
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Range(batch) => batch.part,
+            Self::Due(part, _) => *part,
+        }
+    }
+}
+
+const OF_CHANNEL: &str = "r.namespace = $1 AND rc.channel = $2";
+
 impl Store {
-    /// Claims the next range of at most `size` messages of a channel, oldest run first; those that are due again come first.
-    pub async fn claim(&self, of: (&str, &str), worker: &str, size: i64, now: Timestamp) -> Result<Option<Batch>> {
+    /// Claims for a channel: first what is due again (at most `due_max`), then what another worker left behind, then the
+    /// next range of at most `range_max` of the oldest run.
+    pub async fn claim(
+        &self,
+        of: (&str, &str),
+        worker: &str,
+        (due_max, range_max): (i64, i64),
+        now: Timestamp,
+    ) -> Result<Option<Claim>> {
         let mut tx = self.begin().await?;
-        let batch = match tx.claim_deferred(of, worker, now).await? {
-            Some(batch) => Some(batch),
-            None => tx.claim_next(of, worker, size).await?,
+        let claim = match tx.claim_due(of, worker, due_max, now).await? {
+            Some(claim) => Some(claim),
+            None => match tx.claim_left(of, worker).await? {
+                Some(batch) => Some(batch),
+                None => tx.claim_next(of, worker, range_max).await?,
+            }
+            .map(Claim::Range),
         };
         tx.commit().await?;
-        Ok(batch)
+        Ok(claim)
     }
 
     /// The channels (namespace, name) that have something to claim now.
@@ -25,7 +55,8 @@ impl Store {
         let sql = format!(
             "SELECT DISTINCT r.namespace, rc.channel FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE {OPEN} AND ( \
                EXISTS (SELECT 1 FROM claim_cursor c WHERE c.run_day = r.run_day AND c.run_no = r.no AND c.step_no = rc.step_no AND c.next_seq < c.planned) \
-               OR EXISTS (SELECT 1 FROM deferred d WHERE d.run_day = r.run_day AND d.run_no = r.no AND d.step_no = rc.step_no AND d.due_us <= $1))"
+               OR EXISTS (SELECT 1 FROM batch b WHERE b.run_day = r.run_day AND b.run_no = r.no AND b.step_no = rc.step_no AND b.worker = '') \
+               OR EXISTS (SELECT 1 FROM deferred d WHERE d.run_day = r.run_day AND d.run_no = r.no AND d.step_no = rc.step_no AND d.worker IS NULL AND d.due_us <= $1))"
         );
         let rows = self.fetch(Sql::composed(sql, vec![micros(now).into()])).await?;
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
@@ -40,110 +71,206 @@ impl Store {
         Ok(row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().map(super::instant))
     }
 
-    /// Batches of runs that may go on or are being cancelled, whose worker is not among `alive`.
-    pub async fn abandoned(&self, alive: &[String]) -> Result<Vec<Batch>> {
+    /// What belongs to workers that are not among `alive`.
+    pub async fn abandoned(&self, alive: &[String]) -> Result<(Vec<Batch>, Vec<(Part, String)>)> {
+        let sql = "SELECT run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence FROM batch WHERE worker <> '' \
+                   ORDER BY run_no, step_no, shard, first_seq";
+        let batches: Vec<Batch> = self.fetch(Sql::new(sql)).await?.iter().map(batch).collect::<Result<_>>()?;
+        let sql = "SELECT DISTINCT run_day, run_no, step_no, shard, worker FROM deferred WHERE worker IS NOT NULL";
+        let leases: Vec<(Part, String)> = self
+            .fetch(Sql::new(sql))
+            .await?
+            .iter()
+            .map(|row| Ok((Part::read(row)?, row.get(4)?)))
+            .collect::<Result<_>>()?;
+        let is_dead = |worker: &String| !alive.contains(worker);
+        Ok((
+            batches.into_iter().filter(|b| is_dead(&b.worker)).collect(),
+            leases.into_iter().filter(|(_, worker)| is_dead(worker)).collect(),
+        ))
+    }
+
+    /// The last seq of a batch that was attempted by whoever had it.
+    pub async fn last_attempted(&self, batch: &Batch) -> Result<Option<i64>> {
         let sql = format!(
-            "SELECT b.run_day, b.run_no, b.step_no, b.shard, b.first_seq, b.last_seq, b.worker, b.fence FROM batch b \
-             JOIN run r ON r.no = b.run_no JOIN run_channel rc ON rc.run_no = b.run_no AND rc.step_no = b.step_no \
-             WHERE r.state = 'Cancelling' OR ({OPEN}) ORDER BY b.run_no, b.step_no, b.shard, b.first_seq"
+            "SELECT max(last_seq) FROM attempt WHERE {OF_PART} AND attempt = 1 AND first_seq >= $5 AND last_seq <= $6"
         );
-        let batches: Vec<Batch> =
-            self.fetch(Sql::composed(sql, vec![])).await?.iter().map(batch).collect::<Result<_>>()?;
-        Ok(batches.into_iter().filter(|b| !alive.contains(&b.worker)).collect())
+        let binds = batch.part.keyed([batch.first_seq.into(), batch.last_seq.into()]);
+        self.fetch_one(Sql::composed(sql, binds)).await?.map_or(Ok(None), |row| row.get(0))
     }
 
-    /// Takes a dead worker's batch; none if somebody else did. The higher fence makes the old owner's commits fail.
-    pub async fn take_over(&self, batch: &Batch, worker: &str) -> Result<Option<Batch>> {
-        let sql = format!(
-            "UPDATE batch SET worker = $8, fence = fence + 1 WHERE {OF_STEP} AND first_seq = $5 AND worker = $6 AND fence = $7"
+    /// Gives leased messages back that were surely not handed to a provider, even where an attempt may be committed.
+    pub async fn give_back_untried(&self, part: Part, seqs: &[i64], worker: &str, now: Timestamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let attempted = "EXISTS (SELECT 1 FROM attempt a WHERE a.run_day = d.run_day AND a.run_no = d.run_no AND a.step_no = d.step_no \
+                         AND a.shard = d.shard AND a.first_seq = d.seq AND a.attempt = d.attempts + 1)";
+        let of =
+            "d.run_day = $1 AND d.run_no = $2 AND d.step_no = $3 AND d.shard = $4 AND d.seq = $5 AND d.worker = $6";
+        let fail = format!(
+            "INSERT INTO failure (run_day, run_no, step_no, shard, seq, attempt, reason, at_us) \
+             SELECT d.run_day, d.run_no, d.step_no, d.shard, d.seq, d.attempts + 1, 'NotTried', CAST($7 AS BIGINT) FROM deferred d \
+             WHERE {of} AND {attempted}"
         );
-        let binds = batch.keyed([batch.first_seq.into(), (&batch.worker).into(), batch.fence.into(), worker.into()]);
-        let taken = self.execute(Sql::composed(sql, binds)).await? == 1;
-        Ok(taken.then(|| Batch { worker: worker.to_owned(), fence: batch.fence + 1, ..batch.clone() }))
+        let count = format!("UPDATE deferred AS d SET attempts = d.attempts + 1 WHERE {of} AND {attempted}");
+        for seq in seqs {
+            let key = || part.keyed([(*seq).into(), worker.into()]);
+            let failed = key().into_iter().chain([micros(now).into()]).collect();
+            if tx.execute(Sql::composed(fail.clone(), failed)).await? > 0 {
+                tx.execute(Sql::composed(count.clone(), key())).await?;
+            }
+        }
+        tx.give_back(part, seqs, worker).await?;
+        tx.commit().await
     }
 
-    /// Raises this worker's beat; other workers watch it.
-    pub async fn beat(&self, worker: &str) -> Result<()> {
-        let sql = "INSERT INTO worker (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = worker.beat + 1";
-        self.execute(Sql::new(sql).bind(worker)).await?;
-        Ok(())
+    /// Whether every message of the run has had its first attempt or an outcome: only a tail of retries may be left.
+    pub async fn has_first_attempts_left(&self, run_day: i64, run_no: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM claim_cursor WHERE run_day = $1 AND run_no = $2 AND next_seq < planned \
+                   UNION ALL SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 LIMIT 1";
+        Ok(self.fetch_one(Sql::new(sql).bind(run_day).bind(run_no)).await?.is_some())
     }
 
-    pub async fn beats(&self) -> Result<Vec<(String, i64)>> {
-        let rows = self.fetch(Sql::new("SELECT id, beat FROM worker")).await?;
-        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
-    }
-
-    pub async fn forget_worker(&self, worker: &str) -> Result<()> {
-        self.execute(Sql::new("DELETE FROM worker WHERE id = $1").bind(worker)).await?;
-        Ok(())
+    /// Whether anything of the run is claimed or can be claimed, now or later.
+    pub async fn is_unfinished(&self, run_day: i64, run_no: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM claim_cursor WHERE run_day = $1 AND run_no = $2 AND next_seq < planned \
+                   UNION ALL SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 \
+                   UNION ALL SELECT 1 FROM deferred WHERE run_day = $1 AND run_no = $2 LIMIT 1";
+        Ok(self.fetch_one(Sql::new(sql).bind(run_day).bind(run_no)).await?.is_some())
     }
 }
 
 impl Tx {
-    async fn claim_deferred(&mut self, of: (&str, &str), worker: &str, now: Timestamp) -> Result<Option<Batch>> {
-        // A row stays out of reach while the batch that put it aside is open: its takeover would count it twice.
+    /// Takes a dead worker's batch; none if somebody else did. The higher fence makes the old owner's commits fail.
+    pub async fn take_over(&mut self, batch: &Batch, worker: &str) -> Result<Option<Batch>> {
         let sql = format!(
-            "SELECT d.run_day, d.run_no, d.step_no, d.shard, d.seq FROM deferred d JOIN run r ON r.no = d.run_no \
+            "UPDATE batch SET worker = $8, fence = fence + 1 WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7"
+        );
+        let binds = batch.held().into_iter().chain([worker.into()]).collect();
+        let taken = self.execute(Sql::composed(sql, binds)).await? == 1;
+        Ok(taken.then(|| Batch { worker: worker.to_owned(), fence: batch.fence + 1, ..batch.clone() }))
+    }
+
+    /// The deferred messages of a part that a worker leases, held until the transaction ends. Pairs are (seq, attempts).
+    pub async fn leased(&mut self, part: Part, worker: &str) -> Result<Vec<(i64, i64)>> {
+        let lock = self.row_lock("FOR UPDATE");
+        let sql = format!("SELECT seq, attempts FROM deferred WHERE {OF_PART} AND worker = $5 ORDER BY seq{lock}");
+        let rows = self.fetch(Sql::composed(sql, part.keyed([worker.into()]))).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
+    /// Gives leased messages back to whoever claims next.
+    pub async fn give_back(&mut self, part: Part, seqs: &[i64], worker: &str) -> Result<()> {
+        let sql = format!("UPDATE deferred SET worker = NULL WHERE {OF_PART} AND seq = $5 AND worker = $6");
+        self.execute_each(&sql, seqs.iter().map(|seq| part.keyed([(*seq).into(), worker.into()])).collect()).await
+    }
+
+    async fn claim_due(
+        &mut self,
+        of: (&str, &str),
+        worker: &str,
+        due_max: i64,
+        now: Timestamp,
+    ) -> Result<Option<Claim>> {
+        let sql = format!(
+            "SELECT d.run_day, d.run_no, d.step_no, d.shard FROM deferred d JOIN run r ON r.no = d.run_no \
              JOIN run_channel rc ON rc.run_no = d.run_no AND rc.step_no = d.step_no \
-             WHERE r.namespace = $1 AND rc.channel = $2 AND d.due_us <= $3 AND {OPEN} \
-             AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.run_day = d.run_day AND b.run_no = d.run_no AND b.step_no = d.step_no \
-               AND b.shard = d.shard AND b.first_seq <= d.seq AND b.last_seq >= d.seq) ORDER BY d.due_us LIMIT 1"
+             WHERE {OF_CHANNEL} AND d.due_us <= $3 AND d.worker IS NULL AND {OPEN} ORDER BY d.due_us LIMIT 1"
         );
         let binds = vec![of.0.into(), of.1.into(), micros(now).into()];
         let Some(row) = self.fetch_one(Sql::composed(sql, binds)).await? else { return Ok(None) };
-        let key: Vec<i64> = (0..5).map(|i| row.get(i)).collect::<Result<_>>()?;
-        let delete = format!("DELETE FROM deferred WHERE {OF_STEP} AND seq = $5");
-        if self.execute(Sql::composed(delete, key.iter().map(|k| Bind::from(*k)).collect())).await? == 0 {
-            return Ok(None);
+        let part = Part::read(&row)?;
+        let skip = self.row_lock("FOR UPDATE SKIP LOCKED");
+        let take = format!(
+            "UPDATE deferred SET worker = $5 WHERE {OF_PART} AND seq IN (SELECT seq FROM deferred WHERE {OF_PART} \
+             AND due_us <= $6 AND worker IS NULL ORDER BY due_us, seq LIMIT $7{skip}) RETURNING seq"
+        );
+        let binds = part.keyed([worker.into(), micros(now).into(), due_max.into()]);
+        let mut seqs = vec![];
+        for row in self.fetch(Sql::composed(take, binds)).await? {
+            seqs.push(row.get::<i64>(0)?);
         }
-        self.open_batch(&key[..4], key[4], key[4], worker).await.map(Some)
+        seqs.sort_unstable();
+        Ok((!seqs.is_empty()).then_some(Claim::Due(part, seqs)))
+    }
+
+    async fn claim_left(&mut self, of: (&str, &str), worker: &str) -> Result<Option<Batch>> {
+        let skip = self.row_lock("FOR UPDATE OF b SKIP LOCKED");
+        let sql = format!(
+            "SELECT b.run_day, b.run_no, b.step_no, b.shard, b.first_seq, b.last_seq, b.worker, b.fence FROM batch b \
+             JOIN run r ON r.no = b.run_no JOIN run_channel rc ON rc.run_no = b.run_no AND rc.step_no = b.step_no \
+             WHERE {OF_CHANNEL} AND b.worker = '' AND {OPEN} ORDER BY b.run_no, b.first_seq LIMIT 1{skip}"
+        );
+        match self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? {
+            Some(row) => self.take_over(&batch(&row)?, worker).await,
+            None => Ok(None),
+        }
     }
 
     async fn claim_next(&mut self, of: (&str, &str), worker: &str, size: i64) -> Result<Option<Batch>> {
+        let skip = self.row_lock("FOR UPDATE OF c SKIP LOCKED");
         let sql = format!(
             "SELECT c.run_day, c.run_no, c.step_no, c.shard, c.next_seq, c.planned FROM claim_cursor c JOIN run r ON r.no = c.run_no \
              JOIN run_channel rc ON rc.run_no = c.run_no AND rc.step_no = c.step_no \
-             WHERE r.namespace = $1 AND rc.channel = $2 AND c.next_seq < c.planned AND {OPEN} ORDER BY c.run_no, c.next_seq LIMIT 1"
+             WHERE {OF_CHANNEL} AND c.next_seq < c.planned AND {OPEN} ORDER BY c.run_no, c.next_seq LIMIT 1{skip}"
         );
         let Some(row) = self.fetch_one(Sql::composed(sql, vec![of.0.into(), of.1.into()])).await? else {
             return Ok(None);
         };
-        let key: Vec<i64> = (0..6).map(|i| row.get(i)).collect::<Result<_>>()?;
-        let (next, planned) = (key[4], key[5]);
+        let part = Part::read(&row)?;
+        let (next, planned): (i64, i64) = (row.get(4)?, row.get(5)?);
         let end = std::cmp::min(planned, next + size);
-        let take = format!("UPDATE claim_cursor SET next_seq = $6 WHERE {OF_STEP} AND next_seq = $5");
-        let binds = key[..4].iter().copied().chain([next, end]).map(Bind::from).collect();
-        // Another worker was faster: the caller asks again.
-        if self.execute(Sql::composed(take, binds)).await? == 0 {
+        let take = format!("UPDATE claim_cursor SET next_seq = $6 WHERE {OF_PART} AND next_seq = $5");
+        if self.execute(Sql::composed(take, part.keyed([next.into(), end.into()]))).await? == 0 {
             return Ok(None);
         }
-        self.open_batch(&key[..4], next, end - 1, worker).await.map(Some)
+        let batch = Batch { part, first_seq: next, last_seq: end - 1, worker: worker.to_owned(), fence: 1 };
+        self.open_batch(&batch).await?;
+        Ok(Some(batch))
     }
 
-    async fn open_batch(&mut self, key: &[i64], first_seq: i64, last_seq: i64, worker: &str) -> Result<Batch> {
-        let sql = "INSERT INTO batch (run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence) VALUES ($1, $2, $3, $4, $5, $6, $7, 1)";
-        let binds = key.iter().copied().chain([first_seq, last_seq]).map(Bind::from).chain([worker.into()]).collect();
-        self.execute(Sql::composed(sql.to_owned(), binds)).await?;
-        Ok(Batch {
-            run_day: key[0],
-            run_no: key[1],
-            step_no: key[2],
-            shard: key[3],
-            first_seq,
-            last_seq,
-            worker: worker.to_owned(),
-            fence: 1,
-        })
+    async fn open_batch(&mut self, batch: &Batch) -> Result<()> {
+        let sql = "INSERT INTO batch (run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let more: [Bind; 4] =
+            [batch.first_seq.into(), batch.last_seq.into(), (&batch.worker).into(), batch.fence.into()];
+        self.execute(Sql::composed(sql.to_owned(), batch.part.keyed(more))).await?;
+        Ok(())
+    }
+
+    /// Shortens a batch to what was attempted of it and leaves the rest to whoever claims next. None if it is lost.
+    pub async fn leave(&mut self, batch: &Batch, next_seq: i64) -> Result<bool> {
+        let is_untouched = next_seq == batch.first_seq;
+        let set = if is_untouched { "worker = ''" } else { "last_seq = $8" };
+        let sql = format!("UPDATE batch SET {set} WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        let more = (!is_untouched).then(|| Bind::from(next_seq - 1));
+        if self.execute(Sql::composed(sql, batch.held().into_iter().chain(more).collect())).await? == 0 {
+            return Ok(false);
+        }
+        if !is_untouched && next_seq <= batch.last_seq {
+            let rest = Batch { first_seq: next_seq, worker: String::new(), fence: batch.fence, ..batch.clone() };
+            self.open_batch(&rest).await?;
+        }
+        Ok(true)
+    }
+
+    /// Leaves a batch from `next_seq` on to whoever claims next: what stands before it has outcomes.
+    pub async fn move_on(&mut self, batch: &Batch, next_seq: i64) -> Result<()> {
+        let sql = format!(
+            "UPDATE batch SET worker = '', first_seq = $8 WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7"
+        );
+        self.execute(Sql::composed(sql, batch.held().into_iter().chain([next_seq.into()]).collect())).await?;
+        Ok(())
+    }
+
+    /// The batch is finished: each of its messages has an outcome or waits among the deferred. False if it is lost.
+    pub async fn close_batch(&mut self, batch: &Batch) -> Result<bool> {
+        let sql = format!("DELETE FROM batch WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7");
+        Ok(self.execute(Sql::composed(sql, batch.held())).await? == 1)
     }
 }
 
 fn batch(row: &Row) -> Result<Batch> {
     Ok(Batch {
-        run_day: row.get(0)?,
-        run_no: row.get(1)?,
-        step_no: row.get(2)?,
-        shard: row.get(3)?,
+        part: Part::read(row)?,
         first_seq: row.get(4)?,
         last_seq: row.get(5)?,
         worker: row.get(6)?,

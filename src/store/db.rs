@@ -331,6 +331,35 @@ impl Tx {
         Ok(())
     }
 
+    /// The end of a SELECT that locks its rows, such as `FOR UPDATE SKIP LOCKED`; nothing on SQLite, which has one writer.
+    pub(super) fn row_lock(&self, clause: &str) -> String {
+        match self.dialect() {
+            Dialect::Sqlite => String::new(),
+            Dialect::Postgres => format!(" {clause}"),
+        }
+    }
+
+    /// Appends rows to a table of ours, by COPY where there is one.
+    pub(super) async fn append(
+        &mut self,
+        table: &str,
+        columns: &[&str],
+        rows: impl Iterator<Item = Vec<Bind>>,
+    ) -> Result<()> {
+        let names = columns.join(", ");
+        if self.dialect() == Dialect::Postgres {
+            let mut data = String::new();
+            for row in rows {
+                copy_row(&mut data, &row);
+            }
+            self.copy_in(&format!("COPY {table} ({names}) FROM STDIN"), data.as_bytes()).await?;
+            return Ok(());
+        }
+        let marks: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
+        let insert = format!("INSERT INTO {table} ({names}) VALUES ({})", marks.join(", "));
+        self.execute_each(&insert, rows.collect()).await
+    }
+
     /// Sends rows in PostgreSQL's text format to `COPY … FROM STDIN`. An error on SQLite, which has none.
     pub(super) async fn copy_in(&mut self, statement: &str, data: &[u8]) -> Result<u64> {
         let Inner::Postgres(tx) = &mut self.inner else {
@@ -376,4 +405,39 @@ fn postgres_arguments(binds: Vec<Bind>) -> Result<PgArguments> {
         added.map_err(|e| Error::Internal(e.to_string()))?;
     }
     Ok(arguments)
+}
+
+/// One line of PostgreSQL's COPY text format.
+fn copy_row(out: &mut String, row: &[Bind]) {
+    use std::fmt::Write;
+    for (index, bind) in row.iter().enumerate() {
+        if index > 0 {
+            out.push('\t');
+        }
+        // Writing to a String cannot fail.
+        let _ = match bind {
+            Bind::Text(Some(text)) => {
+                copy_text(out, text);
+                Ok(())
+            }
+            Bind::Int(Some(n)) => write!(out, "{n}"),
+            Bind::Real(Some(n)) => write!(out, "{n}"),
+            Bind::Bool(Some(b)) => write!(out, "{b}"),
+            Bind::Text(None) | Bind::Int(None) | Bind::Real(None) | Bind::Bool(None) => write!(out, "\\N"),
+        };
+    }
+    out.push('\n');
+}
+
+/// Text with the escapes of COPY's text format.
+pub(super) fn copy_text(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            other => out.push(other),
+        }
+    }
 }

@@ -264,15 +264,7 @@ fn copy_line(line: i64, cells: &[Cell], entity: &Entity) -> String {
         let _ = match cell {
             Cell::Missing => write!(text, "\\N"),
             Cell::Text(value) => {
-                for c in value.chars() {
-                    match c {
-                        '\\' => text.push_str("\\\\"),
-                        '\t' => text.push_str("\\t"),
-                        '\n' => text.push_str("\\n"),
-                        '\r' => text.push_str("\\r"),
-                        other => text.push(other),
-                    }
-                }
+                super::db::copy_text(&mut text, value);
                 Ok(())
             }
             Cell::Integer(n) => write!(text, "{n}"),

@@ -10,14 +10,18 @@
 //! | [`merge`] | a file's rows into them, and consent |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
-//! | `claims` | who works on what, and workers that died |
-//! | [`ledger`] | attempts, outcomes, counts |
+//! | [`claims`] | who works on what, and the work of those that died |
+//! | `worker` | the beats by which that is told |
+//! | [`ledger`] | attempts and outcomes |
+//! | [`tally`] | the counts of outcomes |
+//! | `cancellation` | what waits of a cancelled run |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
 
 pub mod campaign;
-mod claims;
+mod cancellation;
+pub mod claims;
 mod db;
 pub mod entity;
 pub mod home;
@@ -25,6 +29,8 @@ pub mod ledger;
 pub mod merge;
 pub mod object;
 pub mod planning;
+pub mod tally;
+mod worker;
 
 pub use db::{Bind, Row, Sql, Tx};
 

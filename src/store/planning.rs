@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement};
 
-use super::{Bind, Result, Sql, Store, Tx, campaign::Run, entity as tables, ledger::ENTERED, micros};
+use super::{Bind, Result, Sql, Store, Tx, campaign::Run, entity as tables, micros, tally::ENTERED};
 use crate::{api::dataset::Entity, rule::Dialect};
 
 /// A channel step of a run that is being planned.

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use campanile::store::{
     Sql, Store,
     campaign::{NewRun, Origin, Run, State},
+    claims::Claim,
     home::Scope,
-    ledger::{Batch, Deferral, Outcome, Recorded},
+    ledger::{Batch, Deferral, Outcome, Recorded, Standing},
     planning::ChannelStep,
 };
 use jiff::Timestamp;
@@ -66,7 +67,7 @@ async fn planned(store: &Store, name: &str, n: i64, once: bool) -> Run {
 
 async fn claim_all(store: &Store, worker: &str, size: i64) -> Vec<Batch> {
     let mut batches = vec![];
-    while let Some(batch) = store.claim(("ns", "out"), worker, size, at(1)).await.unwrap() {
+    while let Some(Claim::Range(batch)) = store.claim(("ns", "out"), worker, (size, size), at(1)).await.unwrap() {
         batches.push(batch);
     }
     batches
@@ -78,7 +79,7 @@ async fn end(store: &Store, batch: &Batch, outcome: Outcome) -> bool {
         .map(|seq| Recorded { seq, item: seq.to_string(), outcome, reason: None, detail: None })
         .collect();
     let is_mine = tx.close_batch(batch).await.unwrap();
-    tx.put_outcomes(batch, &records, at(2)).await.unwrap();
+    tx.put_outcomes(batch.part, &records, at(2)).await.unwrap();
     if is_mine {
         tx.commit().await.unwrap();
     }
@@ -114,10 +115,11 @@ async fn every_message_is_claimed_once(store: &Store) {
     assert_eq!(counts(store, &run).await, (40, 0, 1, 0, 0, 39));
     let (a, b) = tokio::join!(claim_all(store, "a", 7), claim_all(store, "b", 5));
     let seqs: Vec<(i64, i64)> =
-        a.iter().chain(&b).flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.shard, s))).collect();
+        a.iter().chain(&b).flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.part.shard, s))).collect();
     // A worker that was too slow for one claim stops; the rest is claimed now.
     let rest = claim_all(store, "a", 50).await;
-    let rest: Vec<(i64, i64)> = rest.iter().flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.shard, s))).collect();
+    let rest: Vec<(i64, i64)> =
+        rest.iter().flat_map(|b| (b.first_seq..=b.last_seq).map(|s| (b.part.shard, s))).collect();
     let all: BTreeSet<_> = seqs.iter().chain(&rest).collect();
     assert_eq!((seqs.len() + rest.len(), all.len()), (39, 39));
     store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
@@ -127,50 +129,79 @@ async fn who_was_taken_over_records_nothing(store: &Store) {
     let run = planned(store, "takeover", 2, false).await;
     for batch in claim_all(store, "slow", 10).await {
         let mut tx = store.begin().await.unwrap();
-        assert!(tx.may_send(&batch).await.unwrap());
-        tx.put_attempts(&batch, &[(batch.first_seq, 1)], at(1)).await.unwrap();
+        assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Open);
+        tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), "slow", at(1)).await.unwrap();
         tx.commit().await.unwrap();
-        let taken = store.take_over(&batch, "fast").await.unwrap().unwrap();
-        assert!(store.take_over(&batch, "third").await.unwrap().is_none());
+        let mut tx = store.begin().await.unwrap();
+        let taken = tx.take_over(&batch, "fast").await.unwrap().unwrap();
+        assert!(tx.take_over(&batch, "third").await.unwrap().is_none());
+        tx.commit().await.unwrap();
         assert!(!end(store, &batch, Outcome::Sent).await, "the old owner must not record");
         let mut tx = store.begin().await.unwrap();
-        assert!(!tx.may_send(&batch).await.unwrap());
-        let unknown = tx.unknown_fates(&taken).await.unwrap();
+        assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Lost);
+        let unknown = tx.unknown_fates(taken.part, (taken.first_seq, taken.last_seq)).await.unwrap();
         assert_eq!(unknown.len(), 1);
+        assert!(
+            tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), "slow", at(2)).await.is_err(),
+            "an attempt is made once"
+        );
         drop(tx);
+        assert_eq!(store.last_attempted(&taken).await.unwrap(), Some(taken.first_seq));
         assert!(end(store, &taken, Outcome::InDoubt).await);
     }
     assert_eq!(counts(store, &run).await, (2, 0, 0, 0, 2, 0));
-    assert!(!store.is_unfinished(&run).await.unwrap());
+    assert!(!store.is_unfinished(run.run_day, run.no).await.unwrap());
     store.move_run(run.no, State::Sending, State::Done, "CompletedWithDoubt", "", at(3)).await.unwrap();
 }
 
 async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     let run = planned(store, "deferred", 1, false).await;
     let batch = claim_all(store, "w", 10).await.remove(0);
+    let (part, seq) = (batch.part, batch.first_seq);
+    let deferral = |attempts, due| Deferral { seq, attempts, due: at(due), reason: "Timeout".into() };
     let mut tx = store.begin().await.unwrap();
-    tx.put_attempts(&batch, &[(batch.first_seq, 1)], at(1)).await.unwrap();
-    tx.put_deferrals(&batch, &[Deferral { seq: batch.first_seq, attempts: 1, due: at(60), reason: "Timeout".into() }])
-        .await
-        .unwrap();
+    tx.put_attempts(part, (seq, seq), "w", at(1)).await.unwrap();
+    tx.put_deferrals(part, &[deferral(1, 60)], at(2)).await.unwrap();
     assert!(tx.close_batch(&batch).await.unwrap());
     tx.commit().await.unwrap();
-    assert!(store.claim(("ns", "out"), "w", 10, at(59)).await.unwrap().is_none());
+    let claim = |second| store.claim(("ns", "out"), "w", (10, 10), at(second));
+    assert!(claim(59).await.unwrap().is_none());
     assert_eq!(store.next_due().await.unwrap(), Some(at(60)));
-    assert!(store.is_unfinished(&run).await.unwrap() && !store.has_first_attempts_left(&run).await.unwrap());
-    let again = store.claim(("ns", "out"), "w", 10, at(60)).await.unwrap().unwrap();
+    assert!(store.is_unfinished(run.run_day, run.no).await.unwrap());
+    assert!(!store.has_first_attempts_left(run.run_day, run.no).await.unwrap());
+    assert_eq!(claim(60).await.unwrap(), Some(Claim::Due(part, vec![seq])));
+    assert!(claim(60).await.unwrap().is_none(), "it is leased");
     let mut tx = store.begin().await.unwrap();
     // The first attempt is known to have failed: nothing is in doubt.
-    assert!(tx.unknown_fates(&again).await.unwrap().is_empty());
+    assert!(tx.unknown_fates(part, (seq, seq)).await.unwrap().is_empty());
+    assert_eq!(tx.leased(part, "w").await.unwrap(), [(seq, 1)]);
     drop(tx);
-    assert!(end(store, &again, Outcome::Sent).await);
+    // Given back without a trace of its second attempt, or with one that was committed and surely not made.
+    store.give_back_untried(part, &[seq], "w", at(61)).await.unwrap();
+    assert_eq!(claim(61).await.unwrap(), Some(Claim::Due(part, vec![seq])));
+    let mut tx = store.begin().await.unwrap();
+    tx.put_further_attempts(part, &[(seq, 2)], "w", at(61)).await.unwrap();
+    tx.commit().await.unwrap();
+    store.give_back_untried(part, &[seq], "w", at(62)).await.unwrap();
+    assert_eq!(claim(62).await.unwrap(), Some(Claim::Due(part, vec![seq])));
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.leased(part, "w").await.unwrap(), [(seq, 2)]);
+    assert!(tx.unknown_fates(part, (seq, seq)).await.unwrap().is_empty());
+    tx.put_further_attempts(part, &[(seq, 3)], "w", at(62)).await.unwrap();
+    assert_eq!(tx.unknown_fates(part, (seq, seq)).await.unwrap().len(), 1);
+    let sent = Recorded { seq, item: "1".into(), outcome: Outcome::Sent, reason: None, detail: None };
+    assert!(!tx.end_deferred(part, &[seq], "other").await.unwrap());
+    assert!(tx.end_deferred(part, &[seq], "w").await.unwrap());
+    tx.put_outcomes(part, &[sent], at(63)).await.unwrap();
+    tx.commit().await.unwrap();
     assert_eq!(counts(store, &run).await, (1, 1, 0, 0, 0, 0));
     store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(61)).await.unwrap();
 }
 
 async fn a_stop_holds_at_every_claim_and_attempt(store: &Store) {
     let run = planned(store, "stopped", 2, false).await;
-    let batch = store.claim(("ns", "out"), "w", 1, at(1)).await.unwrap().unwrap();
+    let claim = |second| store.claim(("ns", "out"), "w", (1, 1), at(second));
+    let Some(Claim::Range(batch)) = claim(1).await.unwrap() else { panic!("nothing to claim") };
     for scope in [
         Scope::All,
         Scope::Namespace("ns".into()),
@@ -178,23 +209,39 @@ async fn a_stop_holds_at_every_claim_and_attempt(store: &Store) {
         Scope::Channel("ns".into(), "out".into()),
     ] {
         store.stop(&scope, "test", at(1)).await.unwrap();
-        assert!(store.claim(("ns", "out"), "w", 1, at(1)).await.unwrap().is_none(), "{scope:?}");
+        assert!(claim(1).await.unwrap().is_none(), "{scope:?}");
         let mut tx = store.begin().await.unwrap();
-        assert!(!tx.may_send(&batch).await.unwrap(), "{scope:?}");
+        assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Held, "{scope:?}");
         drop(tx);
         assert!(store.start(&scope).await.unwrap());
     }
     store.stop(&Scope::Namespace("other".into()), "test", at(1)).await.unwrap();
     let mut tx = store.begin().await.unwrap();
-    assert!(tx.may_send(&batch).await.unwrap());
+    assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Open);
     drop(tx);
     assert!(end(store, &batch, Outcome::Sent).await);
 
     // What waits is cancelled, what was sent stays sent.
     store.move_run(run.no, State::Sending, State::Cancelling, "Cancelled", "", at(2)).await.unwrap();
-    assert!(store.claim(("ns", "out"), "w", 1, at(2)).await.unwrap().is_none());
+    assert!(claim(2).await.unwrap().is_none());
     assert!(store.cancel_waiting(&run, "Cancelled", "", at(2)).await.unwrap());
     assert_eq!(counts(store, &run).await, (2, 1, 0, 1, 0, 0));
+}
+
+async fn what_is_left_of_a_batch_is_claimed_by_the_next(store: &Store) {
+    let run = planned(store, "left", 1, false).await;
+    let batch = claim_all(store, "w", 10).await.remove(0);
+    let mut tx = store.begin().await.unwrap();
+    assert!(tx.leave(&batch, batch.first_seq).await.unwrap());
+    tx.commit().await.unwrap();
+    let again = claim_all(store, "v", 10).await.remove(0);
+    assert_eq!((again.first_seq, again.last_seq, again.worker.as_str()), (batch.first_seq, batch.last_seq, "v"));
+    assert!(again.fence > batch.fence);
+    let mut tx = store.begin().await.unwrap();
+    assert!(!tx.leave(&batch, batch.first_seq).await.unwrap(), "the old owner has nothing to leave");
+    drop(tx);
+    assert!(end(store, &again, Outcome::Sent).await);
+    store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
 }
 
 async fn once_is_held_by_what_may_have_arrived(store: &Store) {
@@ -204,13 +251,13 @@ async fn once_is_held_by_what_may_have_arrived(store: &Store) {
     for (batch, outcome) in batches.iter().zip([Outcome::Sent, Outcome::Failed]) {
         let sql = "SELECT item FROM ledger WHERE run_no = $1 AND shard = $2 AND seq = $3";
         let row = store
-            .fetch_one(Sql::new(sql).bind(batch.run_no).bind(batch.shard).bind(batch.first_seq))
+            .fetch_one(Sql::new(sql).bind(batch.part.run_no).bind(batch.part.shard).bind(batch.first_seq))
             .await
             .unwrap()
             .unwrap();
         let mut tx = store.begin().await.unwrap();
         let record = Recorded { seq: batch.first_seq, item: row.get(0).unwrap(), outcome, reason: None, detail: None };
-        tx.put_outcomes(batch, &[record], at(2)).await.unwrap();
+        tx.put_outcomes(batch.part, &[record], at(2)).await.unwrap();
         tx.close_batch(batch).await.unwrap();
         tx.commit().await.unwrap();
     }
@@ -238,6 +285,7 @@ async fn conforms(url: &str) {
     who_was_taken_over_records_nothing(&store).await;
     what_is_put_aside_comes_back_when_it_is_due(&store).await;
     a_stop_holds_at_every_claim_and_attempt(&store).await;
+    what_is_left_of_a_batch_is_claimed_by_the_next(&store).await;
     once_is_held_by_what_may_have_arrived(&store).await;
 }
 

@@ -6,6 +6,8 @@ pub mod smtp;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -74,11 +76,22 @@ pub enum Delivery {
     InDoubt {
         detail: String,
     },
+    /// It was not begun: the sender may not go on, or the message has expired.
+    Unsent,
+}
+
+/// A finished delivery, told exactly once for each message that was submitted.
+#[derive(Debug)]
+pub struct Done {
+    pub tag: u64,
+    pub delivery: Delivery,
 }
 
 #[async_trait]
 pub trait Channel: Send + Sync {
     async fn deliver(&self, message: &Envelope) -> Delivery;
+
+    async fn submit(self: Arc<Self>, tag: u64, message: Envelope, done: &UnboundedSender<Done>);
 
     /// Whether an attempt can end without anyone knowing its fate.
     fn may_doubt(&self) -> bool;

@@ -282,6 +282,19 @@ impl Channel for Smtp {
         }
     }
 
+    async fn submit(
+        self: std::sync::Arc<Self>,
+        tag: u64,
+        message: Envelope,
+        done: &tokio::sync::mpsc::UnboundedSender<super::Done>,
+    ) {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let delivery = self.deliver(&message).await;
+            let _ = done.send(super::Done { tag, delivery });
+        });
+    }
+
     fn may_doubt(&self) -> bool {
         true
     }

@@ -1,0 +1,247 @@
+//! One channel step of one run, as a worker sends it: who of a group may get the message now, and the message itself.
+
+use std::{path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use minijinja::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    channel::{Channel, Envelope},
+    gate::Gate,
+    lease::Lease,
+    mime,
+    providers::Letterhead,
+    seen::{self, Names},
+};
+use crate::{
+    api::dataset::Entity,
+    clock::Clock,
+    plan::{
+        Bundle, Plan,
+        message::{Column, EmailPlan},
+    },
+    rule::schema::FieldType,
+    store::{
+        self, Row, Sql, Tx,
+        campaign::Run,
+        ledger::{self, Group, Outcome, Part, Recorded, Topic},
+        merge::decimal_text,
+    },
+};
+
+/// Before the columns that the template reads: seq, item, profile, attempts, granted, address, locale.
+const CARRIED: usize = 7;
+
+/// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
+pub struct Job {
+    pub run: Run,
+    pub pinned: Arc<(Bundle, Plan)>,
+    pub step_no: i64,
+    pub step: String,
+    pub expires: Timestamp,
+    pub provider: Arc<dyn Channel>,
+    pub gate: Gate,
+    pub clock: Clock,
+    pub lease: Arc<Lease>,
+    names: Arc<Names>,
+    /// The values that are the same in every message of the run, behind those of the row.
+    words: Vec<Value>,
+    from: String,
+    /// The run's part of a Message-ID.
+    mark: String,
+    folder: PathBuf,
+}
+
+/// A message that may go now.
+pub struct Ready {
+    pub seq: i64,
+    pub item: String,
+    pub attempt: i64,
+    to: String,
+    locale: Option<String>,
+    context: Value,
+}
+
+impl Ready {
+    pub fn as_first(mut self) -> Self {
+        self.attempt = 1;
+        self
+    }
+}
+
+/// What a job is made of.
+pub struct Parts {
+    pub run: Run,
+    pub pinned: Arc<(Bundle, Plan)>,
+    pub step_no: i64,
+    pub expires: Timestamp,
+    pub provider: Arc<dyn Channel>,
+    pub gate: Gate,
+    pub clock: Clock,
+    pub lease: Arc<Lease>,
+}
+
+impl Job {
+    /// # Errors
+    /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
+    pub fn new(parts: Parts) -> store::Result<Self> {
+        let Parts { run, pinned, step_no, expires, provider, gate, clock, lease } = parts;
+        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", run.no));
+        let (bundle, plan) = (&pinned.0, &pinned.1);
+        let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
+        let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
+        let head = Letterhead::of(spec);
+        let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
+        let mut names: Vec<Vec<&str>> =
+            email.reads.iter().map(|column| column.names.iter().map(String::as_str).collect()).collect();
+        let mut words = vec![];
+        let mut word = |name: Vec<&'static str>, value: &str| {
+            names.push(name);
+            words.push(Value::from(value));
+        };
+        if let Some(sender) = head.sender {
+            word(vec!["sender", "name"], &sender.name);
+            word(vec!["sender", "address"], &sender.address);
+        }
+        word(vec!["campaign", "name"], &bundle.name);
+        word(vec!["run", "name"], &run.name);
+        word(vec!["now"], &run.scheduled.to_string());
+        let names = Names::of(names);
+        let digest = Sha256::digest(format!("{}/{}", run.namespace, run.name));
+        let mark = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+        let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
+        let step = step.to_owned();
+        Ok(Self { step, run, pinned, step_no, expires, provider, gate, clock, lease, names, words, from, mark, folder })
+    }
+
+    /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.
+    pub fn may_go(&self) -> bool {
+        self.lease.is_held() && !self.lease.is_halted() && self.clock.now() <= self.expires
+    }
+
+    /// Attempts that may be under way at once, so that no more can be in doubt.
+    pub fn attempts_max(&self) -> usize {
+        let email = self.email().ok();
+        let spec = email.and_then(|email| self.pinned.0.channels.get(&email.channel));
+        spec.map_or(1, |spec| usize::from(spec.connections) * usize::from(spec.depth))
+    }
+
+    fn email(&self) -> store::Result<&EmailPlan> {
+        let found = self.pinned.1.emails().find(|(no, _, _)| *no == self.step_no);
+        found.map(|(_, _, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+    }
+
+    fn entity(&self, email: &EmailPlan) -> store::Result<&Entity> {
+        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
+        self.pinned.0.dataset.entities.iter().find(|e| *e.name == *email.entity).ok_or_else(lost)
+    }
+
+    /// The messages of a group that may go now, and the outcomes of those that may not. Consent is read here, in the
+    /// transaction that commits the attempts.
+    pub async fn decide(
+        &self,
+        tx: &mut Tx,
+        part: Part,
+        group: &Group,
+        worker: &str,
+        now: Timestamp,
+    ) -> store::Result<(Vec<Ready>, Vec<Recorded>)> {
+        let email = self.email()?;
+        let (bundle, plan) = (&self.pinned.0, &self.pinned.1);
+        let entity = self.entity(email)?;
+        let topic = Topic {
+            namespace: &bundle.namespace,
+            dataset: &bundle.campaign.dataset,
+            topic: &email.topic,
+            channel: "email",
+        };
+        let topic = email.is_marketing.then_some(topic);
+        let set = ledger::waiting(part, group, worker, entity, topic, plan.dialect);
+        let carried = ["seq", "item", "profile", "attempts", "granted"];
+        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
+        let select = email.skinny(&plan.schema, plan.dialect, set, &carried).ok_or_else(lost)?;
+        let rows = tx.fetch(Sql::query(&select, plan.dialect)?).await?;
+        let (mut ready, mut ended) = (Vec::with_capacity(rows.len()), vec![]);
+        for row in &rows {
+            match self.judge(email, row, now)? {
+                Ok(message) => ready.push(message),
+                Err(record) => ended.push(record),
+            }
+        }
+        Ok((ready, ended))
+    }
+
+    fn judge(&self, email: &EmailPlan, row: &Row, now: Timestamp) -> store::Result<Result<Ready, Recorded>> {
+        let (seq, item): (i64, String) = (row.get(0)?, row.get(1)?);
+        let (attempts, granted): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let end = |item: String, outcome: Outcome, reason: &str| {
+            Ok(Err(Recorded { seq, item, outcome, reason: Some(reason.to_owned()), detail: None }))
+        };
+        if now > self.expires {
+            return end(item, Outcome::Expired, "Expired");
+        }
+        if email.is_marketing && !granted.map_or(email.is_in_by_default, |g| g == 1) {
+            return end(item, Outcome::Excluded, "NoConsent");
+        }
+        let address = row.get::<Option<String>>(5)?.unwrap_or_default();
+        let address = address.trim_matches(' ');
+        if address.is_empty() {
+            return end(item, Outcome::Excluded, "NoAddress");
+        }
+        if !mime::is_address(address) {
+            return end(item, Outcome::Excluded, "MalformedAddress");
+        }
+        let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
+        let to = to.to_owned();
+        let mut values = Vec::with_capacity(email.reads.len() + self.words.len());
+        for (index, column) in email.reads.iter().enumerate() {
+            values.push(value_of(row, CARRIED + index, column)?);
+        }
+        values.extend(self.words.iter().cloned());
+        let context = seen::context(&self.names, values);
+        Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, to, locale: row.get(6)?, context }))
+    }
+
+    /// The message, ready to go.
+    ///
+    /// # Errors
+    /// Why it cannot be rendered; without personal values.
+    pub fn envelope(&self, shard: i64, message: &Ready) -> Result<Envelope, String> {
+        let email = self.email().map_err(|e| e.to_string())?;
+        let rendered = email.template.render(message.locale.as_deref(), &message.context)?;
+        let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
+        let head = Letterhead::of(spec);
+        let id = format!("{}-{shard}-{}", self.step, message.seq);
+        let domain = self.from.rsplit('@').next().unwrap_or("localhost");
+        let message_id = format!("{}.{shard}.{}.{}@{domain}", self.step_no, message.seq, self.mark);
+        let mail = mime::Mail {
+            from: head.from,
+            reply_to: head.reply_to,
+            to: &message.to,
+            subject: &rendered.subject,
+            text: rendered.text.as_deref(),
+            html: rendered.html.as_deref(),
+            message_id: &message_id,
+            date: self.clock.now(),
+        };
+        let bytes = mime::bytes(&mail)?;
+        Ok(Envelope { id, from: self.from.clone(), to: message.to.clone(), bytes, folder: self.folder.clone() })
+    }
+}
+
+/// A column as a template's value; a missing one is undefined, not null.
+fn value_of(row: &Row, index: usize, column: &Column) -> store::Result<Value> {
+    Ok(match column.ty {
+        FieldType::String | FieldType::Date => row.get::<Option<String>>(index)?.map(Value::from),
+        FieldType::Integer => row.get::<Option<i64>>(index)?.map(Value::from),
+        FieldType::Double => row.get::<Option<f64>>(index)?.map(Value::from),
+        FieldType::Boolean => row.get::<Option<bool>>(index)?.map(Value::from),
+        FieldType::Timestamp => row.get::<Option<i64>>(index)?.map(|us| Value::from(store::instant(us).to_string())),
+        FieldType::Decimal { scale } => match row {
+            Row::Sqlite(_) => row.get::<Option<i64>>(index)?.map(|n| Value::from(decimal_text(n, scale))),
+            Row::Postgres(_) => row.get::<Option<String>>(index)?.map(Value::from),
+        },
+    }
+    .unwrap_or(Value::UNDEFINED))
+}

@@ -1,0 +1,358 @@
+//! One lane per channel: claim, attempt, render, hand over; the recorder does the rest.
+//!
+//! ```text
+//! feeder ── groups of attempts, committed ──> sender ── messages ──> provider ── deliveries ──> recorder
+//!    ^                                                                                             │
+//!    └────────────────── the window: attempts without an outcome, never more than its size ────────┘
+//! ```
+
+use std::sync::{Arc, PoisonError, atomic::AtomicI64};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    channel::{Delivery, Done},
+    dispatch::{Dispatcher, LOOK},
+    job::{Job, Ready},
+    record::{self, Flights, Held, Hold, InFlight, Recorder},
+};
+use crate::store::{
+    self, Store,
+    claims::Claim,
+    ledger::{Batch, Group, Part, Standing},
+};
+
+/// Of one claim: a row of the store for so many messages.
+const RANGE_MAX: i64 = 5_000;
+/// An outbox is never in doubt: its window is as large as a commit is worth.
+const OUTBOX_WINDOW: usize = 2_000;
+/// The window is filled in so many groups, so that one is delivered while the next is being committed.
+const GROUPS: usize = 4;
+/// Groups that are committed and not yet rendered.
+const AHEAD: usize = 2;
+
+pub(super) struct Lane {
+    pub dispatcher: Arc<Dispatcher>,
+    pub channel: (String, String),
+}
+
+/// A group whose attempts are committed.
+struct Attempted {
+    held: Arc<Held>,
+    ready: Vec<Ready>,
+}
+
+enum Fed {
+    All,
+    /// Stopped, lost or not possible now: the lane ends, and another look begins it again.
+    Part,
+}
+
+impl Lane {
+    /// Works until there is nothing to claim and every delivery is recorded.
+    pub async fn run(self) {
+        let store = self.dispatcher.store.clone();
+        let (groups, attempted) = mpsc::channel(AHEAD);
+        let (tell, done) = mpsc::unbounded_channel();
+        let flights = Flights::default();
+        let window = Arc::new(Semaphore::new(0));
+        let recorder = Recorder {
+            store: store.clone(),
+            watch: self.dispatcher.watch.clone(),
+            window: window.clone(),
+            flights: flights.clone(),
+            done,
+        };
+        let recording = tokio::spawn(recorder.run());
+        let sending = tokio::spawn(send(attempted, flights, tell));
+        let mut feeder = Feeder { lane: &self, store, window, window_size: 0, groups };
+        if let Err(error) = feeder.feed().await {
+            tracing::warn!(channel = self.channel.1, %error, "the lane waits");
+            tokio::time::sleep(LOOK).await;
+        }
+        drop(feeder);
+        for task in [sending, recording] {
+            if let Err(error) = task.await {
+                tracing::error!(channel = self.channel.1, %error, "a lane broke");
+            }
+        }
+    }
+}
+
+struct Feeder<'a> {
+    lane: &'a Lane,
+    store: Store,
+    window: Arc<Semaphore>,
+    window_size: usize,
+    groups: mpsc::Sender<Attempted>,
+}
+
+impl Feeder<'_> {
+    async fn feed(&mut self) -> store::Result<()> {
+        let dispatcher = &self.lane.dispatcher;
+        let of = (self.lane.channel.0.as_str(), self.lane.channel.1.as_str());
+        while !dispatcher.lease.is_halted() {
+            let group = i64::try_from(self.group()).unwrap_or(1);
+            let now = dispatcher.clock.now();
+            let Some(claim) = self.store.claim(of, &dispatcher.worker, (group, RANGE_MAX), now).await? else {
+                return Ok(());
+            };
+            let job = match dispatcher.job(claim.part()).await {
+                Ok(job) => job,
+                Err(error) => {
+                    // Nobody was tried: it waits until the secret is there.
+                    self.give_back(&claim).await?;
+                    return Err(error);
+                }
+            };
+            self.resize(&job).await;
+            let fed = match claim {
+                Claim::Range(batch) => self.feed_range(job, batch).await?,
+                Claim::Due(part, seqs) => self.feed_due(job, part, seqs).await?,
+            };
+            if matches!(fed, Fed::Part) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn group(&self) -> usize {
+        (self.window_size / GROUPS).max(1)
+    }
+
+    /// What a crash can leave in doubt is bounded by the channel's own settings.
+    async fn resize(&mut self, job: &Job) {
+        let size = if job.provider.may_doubt() { job.attempts_max() } else { OUTBOX_WINDOW };
+        while self.window_size > size {
+            if let Ok(permit) = self.window.acquire().await {
+                permit.forget();
+            }
+            self.window_size -= 1;
+        }
+        self.window.add_permits(size - self.window_size);
+        self.window_size = size;
+    }
+
+    async fn give_back(&self, claim: &Claim) -> store::Result<()> {
+        let dispatcher = &self.lane.dispatcher;
+        match claim {
+            Claim::Range(batch) => {
+                let mut tx = self.store.begin().await?;
+                tx.leave(batch, batch.first_seq).await?;
+                tx.commit().await
+            }
+            Claim::Due(part, seqs) => {
+                self.store.give_back_untried(*part, seqs, &dispatcher.worker, dispatcher.clock.now()).await
+            }
+        }
+    }
+
+    async fn feed_range(&mut self, job: Arc<Job>, batch: Batch) -> store::Result<Fed> {
+        let size = batch.last_seq - batch.first_seq + 1;
+        let held = Arc::new(Held { job, claim: Hold::Range(batch.clone()), left: AtomicI64::new(size) });
+        let mut next = batch.first_seq;
+        let fed = self.feed_groups(&held, &batch, &mut next).await;
+        if !matches!(fed, Ok(Standing::Open | Standing::Lost)) {
+            self.leave(&held, &batch, next).await;
+        }
+        Ok(if fed? == Standing::Open { Fed::All } else { Fed::Part })
+    }
+
+    /// Attempts a batch group by group; `next` is the first that was not attempted.
+    async fn feed_groups(&mut self, held: &Arc<Held>, batch: &Batch, next: &mut i64) -> store::Result<Standing> {
+        // Somebody had it before and may have attempted a part of it.
+        let attempted = if batch.fence > 1 { self.store.last_attempted(batch).await? } else { None };
+        if let Some(last) = attempted
+            && held.job.provider.may_doubt()
+        {
+            let mut tx = self.store.begin().await?;
+            record::doubt(&mut tx, batch.part, (batch.first_seq, last), held.job.clock.now()).await?;
+            tx.commit().await?;
+            *next = last + 1;
+            held.ended(&self.store, usize::try_from(*next - batch.first_seq).unwrap_or(0)).await;
+        }
+        while *next <= batch.last_seq {
+            // A channel that never doubts makes it again: the same file, under the same name.
+            let again = attempted.filter(|last| *next <= *last);
+            let end = again.unwrap_or(batch.last_seq).min(*next + i64::try_from(self.group()).unwrap_or(1) - 1);
+            let group = if again.is_some() { Group::Again(*next, end) } else { Group::First(*next, end) };
+            match self.group_of(held, batch, group).await? {
+                Standing::Open => *next = end + 1,
+                other => return Ok(other),
+            }
+        }
+        Ok(Standing::Open)
+    }
+
+    /// Leaves what was not attempted to whoever claims next; asked until the store has taken it.
+    async fn leave(&self, held: &Held, batch: &Batch, next: i64) {
+        let left = async || {
+            let mut tx = self.store.begin().await?;
+            tx.leave(batch, next).await?;
+            tx.commit().await
+        };
+        while let Err(error) = left().await {
+            tracing::warn!(%error, "a batch is not given back; trying again");
+            tokio::time::sleep(LOOK).await;
+        }
+        if next > batch.first_seq {
+            held.ended(&self.store, usize::try_from(batch.last_seq - next + 1).unwrap_or(0)).await;
+        }
+    }
+
+    /// Commits the attempts of a group and passes its messages on.
+    async fn group_of(&mut self, held: &Arc<Held>, batch: &Batch, group: Group) -> store::Result<Standing> {
+        let (first, last) = match &group {
+            Group::First(first, last) | Group::Again(first, last) => (*first, *last),
+            Group::Deferred(_) => return Err(store::Error::Internal("a batch holds no deferred messages".to_owned())),
+        };
+        let count = usize::try_from(last - first + 1).unwrap_or(0);
+        self.take(count).await;
+        let mut is_again = false;
+        let (ready, ended) = loop {
+            match self.attempt(held, batch, &group, is_again).await {
+                Ok(Ok(both)) => break both,
+                Ok(Err(standing)) => {
+                    self.window.add_permits(count);
+                    return Ok(standing);
+                }
+                // The commit may have come through and only its answer be lost; the next try looks.
+                Err(error) if error.is_passing() && held.job.lease.is_held() => {
+                    tracing::warn!(%error, "attempts are not committed; trying again");
+                    is_again = true;
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => {
+                    self.window.add_permits(count);
+                    return Err(error);
+                }
+            }
+        };
+        self.window.add_permits(count - ready.len());
+        // What a group leaves out had its outcome before, or waits among the deferred.
+        held.ended(
+            &self.store,
+            if matches!(group, Group::Again(..)) || is_again { count - ready.len() } else { ended },
+        )
+        .await;
+        self.pass_on(held, ready).await;
+        Ok(Standing::Open)
+    }
+
+    async fn attempt(
+        &self,
+        held: &Held,
+        batch: &Batch,
+        group: &Group,
+        is_again: bool,
+    ) -> store::Result<Result<(Vec<Ready>, usize), Standing>> {
+        let (job, worker) = (&held.job, &self.lane.dispatcher.worker);
+        let mut tx = self.store.begin().await?;
+        match tx.standing(batch).await? {
+            Standing::Open => {}
+            other => return Ok(Err(other)),
+        }
+        let now = job.clock.now();
+        let Group::First(first, last) = group else {
+            let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
+            let attempts: Vec<(i64, i64)> = ready.iter().map(|m| (m.seq, m.attempt)).collect();
+            tx.put_further_attempts(batch.part, &attempts, worker, now).await?;
+            tx.put_outcomes(batch.part, &ended, now).await?;
+            tx.commit().await?;
+            return Ok(Ok((ready, ended.len())));
+        };
+        if is_again && tx.has_attempted(batch.part, (*first, *last), worker).await? {
+            let (ready, _) = job.decide(&mut tx, batch.part, &Group::Again(*first, *last), worker, now).await?;
+            // They are to be made under the number that is committed.
+            let ready = ready.into_iter().map(Ready::as_first).collect();
+            return Ok(Ok((ready, 0)));
+        }
+        let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
+        tx.put_outcomes(batch.part, &ended, now).await?;
+        tx.put_attempts(batch.part, (*first, *last), worker, now).await?;
+        tx.commit().await?;
+        Ok(Ok((ready, ended.len())))
+    }
+
+    async fn feed_due(&mut self, job: Arc<Job>, part: Part, seqs: Vec<i64>) -> store::Result<Fed> {
+        let worker = self.lane.dispatcher.worker.clone();
+        let count = seqs.len();
+        self.take(count).await;
+        let ready = match self.attempt_due(&job, part, &seqs, &worker).await {
+            Ok(Some(ready)) => ready,
+            other => {
+                self.window.add_permits(count);
+                while let Err(error) = self.store.give_back_untried(part, &seqs, &worker, job.clock.now()).await {
+                    tracing::warn!(%error, "deferred messages are not given back; trying again");
+                    tokio::time::sleep(LOOK).await;
+                }
+                return other.map(|_| Fed::Part);
+            }
+        };
+        self.window.add_permits(count - ready.len());
+        let held = Arc::new(Held { job, claim: Hold::Due(part, worker), left: AtomicI64::new(0) });
+        self.pass_on(&held, ready).await;
+        Ok(Fed::All)
+    }
+
+    /// None: not now.
+    async fn attempt_due(
+        &self,
+        job: &Job,
+        part: Part,
+        seqs: &[i64],
+        worker: &str,
+    ) -> store::Result<Option<Vec<Ready>>> {
+        let mut tx = self.store.begin().await?;
+        if !tx.is_open(part).await? {
+            return Ok(None);
+        }
+        let now = job.clock.now();
+        let (ready, ended) = job.decide(&mut tx, part, &Group::Deferred(seqs.to_vec()), worker, now).await?;
+        tx.put_outcomes(part, &ended, now).await?;
+        let over: Vec<i64> = ended.iter().map(|record| record.seq).collect();
+        tx.end_deferred(part, &over, worker).await?;
+        let attempts: Vec<(i64, i64)> = ready.iter().map(|m| (m.seq, m.attempt)).collect();
+        tx.put_further_attempts(part, &attempts, worker, now).await?;
+        tx.commit().await?;
+        Ok(Some(ready))
+    }
+
+    /// Waits until so many more attempts may be under way. The recorder gives the permits back.
+    async fn take(&self, count: usize) {
+        if let Ok(permits) = self.window.acquire_many(u32::try_from(count).unwrap_or(u32::MAX)).await {
+            permits.forget();
+        }
+    }
+
+    async fn pass_on(&self, held: &Arc<Held>, ready: Vec<Ready>) {
+        if !ready.is_empty() && self.groups.send(Attempted { held: held.clone(), ready }).await.is_err() {
+            tracing::error!("the sender is gone; what was attempted will be in doubt");
+        }
+    }
+}
+
+/// Renders what may go and hands it over. It waits while the provider's queue is full.
+async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mpsc::UnboundedSender<Done>) {
+    let mut tag = 0;
+    while let Some(Attempted { held, ready }) = groups.recv().await {
+        for message in ready {
+            tag += 1;
+            let envelope = held.job.envelope(held.part().shard, &message);
+            let (envelope, fault) = match envelope {
+                Ok(envelope) => (Some(envelope), None),
+                Err(fault) => (None, Some(fault)),
+            };
+            let Ready { seq, item, attempt, .. } = message;
+            let flight = InFlight { held: held.clone(), seq, item, attempt, fault };
+            flights.lock().unwrap_or_else(PoisonError::into_inner).insert(tag, flight);
+            match envelope {
+                Some(envelope) if held.job.may_go() => held.job.provider.clone().submit(tag, envelope, &tell).await,
+                _ => {
+                    let _ = tell.send(Done { tag, delivery: Delivery::Unsent });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The recorder: outcomes are appended in groups, and only then may as many further attempts be made.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Semaphore, mpsc::UnboundedReceiver};
+
+use super::{
+    channel::{Delivery, Done},
+    dispatch::Watch,
+    job::Job,
+};
+use crate::store::{
+    self, Store, Tx,
+    ledger::{Batch, Deferral, Outcome, Part, Recorded, Standing},
+};
+
+/// The first retry comes after this, each further one after twice the time.
+const RETRY_FIRST: SignedDuration = SignedDuration::from_secs(30);
+const RETRY_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// A store that does not take outcomes is asked again until it does: they are the only trace of what was sent.
+const RECORD_RETRY: Duration = Duration::from_millis(500);
+/// Outcomes of one commit, at most.
+const GROUP_MAX: usize = 1_000;
+/// How long a commit waits for company: long enough that its cost is shared, far below what a relay takes to answer.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// What a worker holds in the store, until all of it has an outcome or waits again.
+pub struct Held {
+    pub job: Arc<Job>,
+    pub claim: Hold,
+    /// Messages without an outcome; who brings it to zero closes the batch.
+    pub left: AtomicI64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Hold {
+    Range(Batch),
+    Due(Part, String),
+}
+
+impl Held {
+    pub fn part(&self) -> Part {
+        match &self.claim {
+            Hold::Range(batch) => batch.part,
+            Hold::Due(part, _) => *part,
+        }
+    }
+
+    /// So many of its messages ended or were given back. Who ends the last one closes the batch.
+    pub async fn ended(&self, store: &Store, count: usize) {
+        let count = i64::try_from(count).unwrap_or(0);
+        let Hold::Range(batch) = &self.claim else { return };
+        if self.left.fetch_sub(count, Ordering::SeqCst) > count {
+            return;
+        }
+        while let Err(error) = close(store, batch).await {
+            tracing::warn!(%error, "a batch is not closed; trying again");
+            tokio::time::sleep(RECORD_RETRY).await;
+        }
+    }
+}
+
+async fn close(store: &Store, batch: &Batch) -> store::Result<()> {
+    let mut tx = store.begin().await?;
+    tx.close_batch(batch).await?;
+    tx.commit().await
+}
+
+/// A message between its attempt and its outcome.
+pub struct InFlight {
+    pub held: Arc<Held>,
+    pub seq: i64,
+    pub item: String,
+    pub attempt: i64,
+    /// Why it could not be rendered, and was never handed to the provider.
+    pub fault: Option<String>,
+}
+
+/// The messages under way, by tag.
+pub type Flights = Arc<Mutex<HashMap<u64, InFlight>>>;
+
+pub struct Recorder {
+    pub store: Store,
+    pub watch: Arc<dyn Watch>,
+    pub window: Arc<Semaphore>,
+    pub flights: Flights,
+    pub done: UnboundedReceiver<Done>,
+}
+
+/// The outcomes of one hold in one group.
+struct Section {
+    held: Arc<Held>,
+    outcomes: Vec<Recorded>,
+    deferrals: Vec<Deferral>,
+}
+
+impl Section {
+    fn of(held: Arc<Held>) -> Self {
+        Self { held, outcomes: vec![], deferrals: vec![] }
+    }
+
+    fn recorded(&self) -> usize {
+        self.outcomes.len() + self.deferrals.len()
+    }
+}
+
+impl Recorder {
+    /// Records until the feeder and every delivery are done.
+    pub async fn run(mut self) {
+        let mut done = vec![];
+        while self.done.recv_many(&mut done, GROUP_MAX).await > 0 {
+            if done.len() < GROUP_MAX {
+                tokio::time::sleep(GATHER).await;
+            }
+            while done.len() < GROUP_MAX
+                && let Ok(more) = self.done.try_recv()
+            {
+                done.push(more);
+            }
+            let sections = self.sort(&mut done);
+            self.record(sections).await;
+        }
+    }
+
+    fn sort(&self, done: &mut Vec<Done>) -> Vec<Section> {
+        let mut sections: Vec<Section> = vec![];
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        for Done { tag, delivery } in done.drain(..) {
+            let Some(flight) = flights.remove(&tag) else { continue };
+            let known = sections.iter().position(|s| Arc::ptr_eq(&s.held, &flight.held));
+            let index = known.unwrap_or_else(|| {
+                sections.push(Section::of(flight.held.clone()));
+                sections.len() - 1
+            });
+            let now = flight.held.job.clock.now();
+            match judge(flight, delivery, now) {
+                Ok(outcome) => sections[index].outcomes.push(outcome),
+                Err(deferral) => sections[index].deferrals.push(deferral),
+            }
+        }
+        sections
+    }
+
+    /// Appends outcomes. They are kept until the store takes them, or the process dies and they are in doubt.
+    async fn record(&self, sections: Vec<Section>) {
+        let mut is_again = false;
+        while let Err(error) = self.try_record(&sections, is_again).await {
+            tracing::warn!(%error, "the store does not take outcomes; trying again");
+            is_again = true;
+            tokio::time::sleep(RECORD_RETRY).await;
+        }
+        for section in &sections {
+            let count = section.recorded();
+            self.window.add_permits(count);
+            section.held.ended(&self.store, count).await;
+            let run = &section.held.job.run;
+            self.watch.progressed(&run.namespace, &run.name);
+        }
+    }
+
+    async fn try_record(&self, sections: &[Section], is_again: bool) -> store::Result<()> {
+        let mut tx = self.store.begin().await?;
+        for section in sections {
+            if is_again && self.is_recorded(&mut tx, section).await? {
+                // The first try was committed and only its answer was lost.
+                return Ok(());
+            }
+            self.put(&mut tx, section).await?;
+        }
+        tx.commit().await
+    }
+
+    async fn is_recorded(&self, tx: &mut Tx, section: &Section) -> store::Result<bool> {
+        let part = section.held.part();
+        if let Some(first) = section.outcomes.first() {
+            return tx.has_outcome(part, first.seq).await;
+        }
+        match section.deferrals.first() {
+            Some(first) => tx.has_failed(part, first.seq, first.attempts).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn put(&self, tx: &mut Tx, section: &Section) -> store::Result<()> {
+        let (held, part) = (&section.held, section.held.part());
+        let now = held.job.clock.now();
+        match &held.claim {
+            Hold::Range(batch) => {
+                if tx.standing(batch).await? == Standing::Lost {
+                    // Another worker took the batch over: it has made these messages `InDoubt`, and that stands.
+                    tracing::warn!(run = held.job.run.name, shard = part.shard, "a batch was taken over");
+                    return Ok(());
+                }
+            }
+            Hold::Due(part, worker) => {
+                let leased: Vec<i64> = tx.leased(*part, worker).await?.into_iter().map(|(seq, _)| seq).collect();
+                let is_leased = |seq: i64| leased.binary_search(&seq).is_ok();
+                let all = section.outcomes.iter().map(|o| o.seq).chain(section.deferrals.iter().map(|d| d.seq));
+                if !all.clone().all(is_leased) {
+                    tracing::warn!(run = held.job.run.name, shard = part.shard, "deferred messages were taken over");
+                    return Ok(());
+                }
+                let ended: Vec<i64> = section.outcomes.iter().map(|o| o.seq).collect();
+                tx.end_deferred(*part, &ended, worker).await?;
+            }
+        }
+        tx.put_outcomes(part, &section.outcomes, now).await?;
+        tx.put_deferrals(part, &section.deferrals, now).await
+    }
+}
+
+fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorded, Deferral> {
+    let InFlight { held, seq, item, attempt, fault } = flight;
+    let expires = held.job.expires;
+    let record = |outcome, reason: Option<&str>, detail: String| {
+        let detail = (!detail.is_empty()).then_some(detail);
+        Ok(Recorded { seq, item, outcome, reason: reason.map(str::to_owned), detail })
+    };
+    if let Some(fault) = fault {
+        return record(Outcome::Excluded, Some("RenderError"), fault);
+    }
+    match delivery {
+        Delivery::Sent { receipt } => record(Outcome::Sent, None, receipt),
+        Delivery::Refused { reason, detail } => record(Outcome::Failed, Some(reason.as_str()), detail),
+        Delivery::InDoubt { detail } => record(Outcome::InDoubt, Some("InDoubt"), detail),
+        Delivery::Unsent if now > expires => record(Outcome::Expired, Some("Expired"), String::new()),
+        Delivery::Unsent => Err(Deferral { seq, attempts: attempt, due: now, reason: "NotTried".to_owned() }),
+        Delivery::Later { reason, detail } => {
+            let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
+            let wait = RETRY_FIRST.saturating_mul(2_i32.saturating_pow(doublings)).min(RETRY_MAX);
+            let due = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+            if due > expires {
+                return record(Outcome::Failed, Some(reason.as_str()), detail);
+            }
+            Err(Deferral { seq, attempts: attempt, due, reason: reason.as_str().to_owned() })
+        }
+    }
+}
+
+/// Ends what an earlier worker attempted and nobody knows the fate of.
+pub async fn doubt(tx: &mut Tx, part: Part, range: (i64, i64), now: Timestamp) -> store::Result<()> {
+    let unknown = tx.unknown_fates(part, range).await?;
+    let in_doubt = |(seq, item, _)| Recorded {
+        seq,
+        item,
+        outcome: Outcome::InDoubt,
+        reason: Some("InDoubt".to_owned()),
+        detail: Some("the worker stopped".to_owned()),
+    };
+    let records: Vec<Recorded> = unknown.into_iter().map(in_doubt).collect();
+    tx.put_outcomes(part, &records, now).await
+}

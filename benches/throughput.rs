@@ -145,7 +145,8 @@ async fn campanile(people: u64) -> Sent {
     let (server, port) = sink();
     let folder = tempfile::tempdir().expect("a folder");
     write_town(folder.path(), port, people);
-    let url = Postgres::shared().await.expect("PostgreSQL").database().await.expect("a database");
+    let postgres = Postgres::durable().await.expect("PostgreSQL");
+    let url = postgres.database().await.expect("a database");
     let log = fs::File::create(folder.path().join("log")).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
     command.current_dir(folder.path()).args(["run", "town", "--until-idle", "--deliver", "live", "--store", &url]);
@@ -209,7 +210,10 @@ fn peer(messages: u64) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "counts and times")]
 async fn main() {
     let people = people();
-    println!("{people} messages of about 2 kB, {SESSIONS} connections, at most {} in doubt after a crash", SESSIONS * DEPTH);
+    println!(
+        "{people} messages of about 2 kB, {SESSIONS} connections, at most {} in doubt after a crash",
+        SESSIONS * DEPTH
+    );
     let peer_before = peer(people);
     let ours = campanile(people).await;
     let peer_after = peer(people);

@@ -6,16 +6,14 @@ use clap::Args as ClapArgs;
 use kube::Client;
 use tokio::sync::Notify;
 
-use super::{End, summary};
+use super::{
+    End,
+    sending::{self, SendArgs},
+};
 use crate::{
     clock::Clock,
     reconcile::{Loaded, Queue, World},
-    send::{
-        dispatch::{Dispatcher, LEASE},
-        gate::Gate,
-        lease::Lease,
-        providers::Providers,
-    },
+    send::dispatch::Dispatcher,
     source::{Kind, catalog::Catalog, cluster::Cluster},
     store::{Error, Store},
 };
@@ -28,9 +26,8 @@ pub struct Args {
     /// The environment that the store belongs to, such as production.
     #[arg(long, value_name = "NAME")]
     environment: String,
-    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
-    #[arg(long, value_name = "MODE", default_value = "outbox")]
-    deliver: Gate,
+    #[command(flatten)]
+    send: SendArgs,
     /// Where relative file URLs of datasets begin.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -40,9 +37,6 @@ pub struct Args {
     /// How long, in milliseconds, an object must have stood as it is before a run starts on it: a commit arrives in pieces.
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     settle_ms: u64,
-    /// A file with certificates to trust for SMTP beside the system's, in PEM.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
 }
 
 pub async fn run(args: Args) -> End {
@@ -66,10 +60,6 @@ async fn start(args: Args) -> Result<End, End> {
             None
         }
     };
-    let roots = match &args.ca {
-        Some(path) => vec![std::fs::read(path).map_err(|e| wrong(&path.display().to_string(), &e))?],
-        None => vec![],
-    };
     let clock = Clock::system();
     let is_mine = not_mine.is_none();
     let world = Arc::new(World {
@@ -77,7 +67,7 @@ async fn start(args: Args) -> Result<End, End> {
         source: cluster.clone(),
         store: store.clone(),
         clock,
-        gate: args.deliver.clone(),
+        gate: args.send.deliver.clone(),
         queue: Queue::default(),
         sends: Notify::new(),
         settle: Duration::from_millis(args.settle_ms),
@@ -90,11 +80,13 @@ async fn start(args: Args) -> Result<End, End> {
         tokio::spawn(cluster.clone().watch(kind));
     }
     tokio::spawn(world.clone().run());
+    let mut sending = None;
     if is_mine {
-        let providers = Providers::new(args.deliver, args.outbox, roots);
+        let providers = args.send.providers(args.outbox)?;
         let dispatcher =
-            Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), Lease::new(LEASE, false)));
+            Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));
         tokio::spawn(dispatcher.clone().run());
+        sending = Some(dispatcher.clone());
         let waking = world.clone();
         tokio::spawn(async move {
             loop {
@@ -104,6 +96,9 @@ async fn start(args: Args) -> Result<End, End> {
         });
     }
     tracing::info!(environment = args.environment, deliver = world.gate.word(), "the controller runs");
-    summary::until_interrupted(&world).await;
+    sending::interrupted().await;
+    if let Some(dispatcher) = sending {
+        sending::finish(&dispatcher).await;
+    }
     Ok(End::Done)
 }

@@ -30,6 +30,11 @@ pub struct Home {
     pub state: PathBuf,
 }
 
+/// Whether the command is called in the folder of a home.
+pub fn has_state() -> bool {
+    Path::new(STATE).join("home").exists()
+}
+
 impl Home {
     /// Opens the store, making it if `may_create`.
     pub async fn open(args: &StoreArgs, may_create: bool) -> Result<Self, End> {

@@ -8,8 +8,10 @@ mod get;
 mod handles;
 mod home;
 mod run;
+mod sending;
 mod summary;
 mod table;
+mod worker;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -29,6 +31,8 @@ enum Command {
     Run(run::Args),
     /// Reconciles a cluster.
     Controller(controller::Args),
+    /// Sends, beside a controller or a `run` on the same PostgreSQL store.
+    Worker(worker::Args),
     /// Shows objects as `kubectl get` would, from the store of a folder.
     Get(get::Args),
     /// Starts a run of a campaign by hand.
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args).await,
             Command::Controller(args) => controller::run(args).await,
+            Command::Worker(args) => worker::run(args).await,
             Command::Get(args) => get::run(args).await,
             Command::Trigger(args) => handles::trigger(args).await,
             Command::Stop(args) => handles::stop(args).await,
@@ -86,7 +91,7 @@ pub fn main() -> ExitCode {
 
 /// On a laptop warnings are enough: the summary tells the rest. A cluster's logs are read by machines.
 fn default_level(command: &Command) -> &'static str {
-    if matches!(command, Command::Controller(_)) { "info" } else { "warn" }
+    if matches!(command, Command::Controller(_) | Command::Worker(_)) { "info" } else { "warn" }
 }
 
 fn say(end: End) -> ExitCode {

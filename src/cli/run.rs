@@ -9,17 +9,14 @@ use tokio::sync::Notify;
 use super::{
     End,
     home::{Home, StoreArgs},
+    sending::{self, SendArgs},
     summary,
 };
 use crate::{
     clock::Clock,
     reconcile::{Loaded, Queue, World},
-    send::{
-        dispatch::{Dispatcher, LEASE},
-        gate::Gate,
-        lease::Lease,
-        providers::Providers,
-    },
+    rule::Dialect,
+    send::dispatch::Dispatcher,
     source::{
         Key, Kind,
         catalog::Catalog,
@@ -43,18 +40,14 @@ pub struct Args {
     path: Vec<PathBuf>,
     #[command(flatten)]
     home: StoreArgs,
-    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
-    #[arg(long, value_name = "MODE", default_value = "outbox")]
-    deliver: Gate,
+    #[command(flatten)]
+    send: SendArgs,
     /// End when nothing can proceed before a future time; 0 if everything is ready, succeeded and sent.
     #[arg(long)]
     until_idle: bool,
     /// Begin at this time instead of the machine's.
     #[arg(long, value_name = "T")]
     now: Option<Timestamp>,
-    /// A file with certificates to trust beside the system's, in PEM.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
 }
 
 pub async fn run(args: Args) -> End {
@@ -81,17 +74,13 @@ async fn start(args: Args) -> Result<End, End> {
         other => other?,
     }
     let clock = args.now.map_or_else(Clock::system, Clock::starting_at);
-    let roots_pem = match &args.ca {
-        Some(path) => vec![std::fs::read(path).map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?],
-        None => vec![],
-    };
     let folder = Arc::new(Folder::new(home.store.clone(), clock, roots));
     let world = Arc::new(World {
         catalog: Catalog::default(),
         source: folder.clone(),
         store: home.store.clone(),
         clock,
-        gate: args.deliver.clone(),
+        gate: args.send.deliver.clone(),
         queue: Queue::default(),
         sends: Notify::new(),
         settle: Duration::ZERO,
@@ -103,21 +92,18 @@ async fn start(args: Args) -> Result<End, End> {
     folder.restore().await?;
     let (problems, _) = folder.load(true).await?;
     report(&problems);
-    let providers = Providers::new(args.deliver, home.state.join("outbox"), roots_pem);
-    let dispatcher = Arc::new(Dispatcher::new(
-        home.store.clone(),
-        clock,
-        providers,
-        folder.clone(),
-        world.clone(),
-        Lease::new(LEASE, true),
-    ));
+    let providers = args.send.providers(home.state.join("outbox"))?;
+    // SQLite has one process that sends; on PostgreSQL workers may share it.
+    let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
+    let dispatcher =
+        Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), lease));
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {
         until_idle(&world, &dispatcher).await?;
     } else {
         summary::until_interrupted(&world).await;
     }
+    sending::finish(&dispatcher).await;
     let is_good = summary::print(&world).await?;
     let problems = folder.diagnostics();
     if !problems.is_empty() {

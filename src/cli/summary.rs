@@ -52,15 +52,6 @@ fn totals(world: &World) -> Totals {
 
 /// Waits for Ctrl-C or SIGTERM, showing progress on a terminal.
 pub async fn until_interrupted(world: &Arc<World>) {
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-    let terminated = async {
-        match &mut term {
-            Some(signal) => {
-                signal.recv().await;
-            }
-            None => std::future::pending().await,
-        }
-    };
     let showing = async {
         let progress = Progress::new();
         loop {
@@ -69,8 +60,7 @@ pub async fn until_interrupted(world: &Arc<World>) {
         }
     };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = super::sending::interrupted() => {}
         () = showing => {}
     }
 }

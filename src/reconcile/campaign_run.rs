@@ -152,9 +152,14 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
             let is_done = world.store.cancel_waiting(&run, "Cancelled", &run.message, now).await?;
             Ok(if is_done { Action::Await } else { Action::Soon(LOOK_AGAIN) })
         }
+        // Workers of other processes send, too; nobody here hears of it.
+        State::Sending if !is_paused(&run, world).await? => Ok(Action::Later(WORKERS_LOOK)),
         State::Sending | State::Done => Ok(Action::Await),
     }
 }
+
+/// How often a run is looked at that other processes may be sending.
+const WORKERS_LOOK: Duration = Duration::from_secs(2);
 
 async fn is_paused(run: &Run, world: &World) -> Result<bool, Error> {
     let memory = world.store.remember(&run.namespace, &run.campaign, world.clock.now()).await?;

@@ -33,6 +33,8 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(15);
 /// Beats in the time of a lease, so that a slow one is no death.
 const BEATS: u32 = 5;
+/// A process that is told to end waits as long for the messages under way; Kubernetes gives it 30 s.
+const FINISH: Duration = Duration::from_secs(20);
 /// Looked at as often for what other processes changed: a stop, a start, a worker that died.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
@@ -109,8 +111,18 @@ impl Dispatcher {
         Ok(batches.is_empty() && leases.is_empty() && self.store.channels_with_work(self.clock.now()).await?.is_empty())
     }
 
+    /// Begins nothing new, waits until what is under way is recorded, and takes itself off the list of workers.
+    pub async fn finish(&self) -> store::Result<()> {
+        self.lease.halt();
+        let begun = Instant::now();
+        while self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) && begun.elapsed() < FINISH {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.store.forget_worker(&self.worker).await
+    }
+
     async fn beat(&self) {
-        loop {
+        while !self.lease.is_halted() {
             let begun = Instant::now();
             match self.store.beat(&self.worker).await {
                 Ok(()) => self.lease.extend(begun),
@@ -121,6 +133,7 @@ impl Dispatcher {
     }
 
     async fn look(self: &Arc<Self>) -> store::Result<()> {
+        self.lease.close(self.store.closed_steps().await?.into_iter().collect());
         let alive = self.alive().await?;
         let (batches, leases) = self.store.abandoned(&alive).await?;
         for batch in batches {
@@ -129,7 +142,7 @@ impl Dispatcher {
         for (part, worker) in leases {
             self.take_over_deferred(part, &worker).await?;
         }
-        if !self.lease.is_held() {
+        if !self.lease.is_held() || self.lease.is_halted() {
             return Ok(());
         }
         for channel in self.store.channels_with_work(self.clock.now()).await? {

@@ -117,7 +117,10 @@ impl Job {
 
     /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.
     pub fn may_go(&self) -> bool {
-        self.lease.is_held() && !self.lease.is_halted() && self.clock.now() <= self.expires
+        self.lease.is_held()
+            && !self.lease.is_halted()
+            && self.lease.is_open(self.run.no, self.step_no)
+            && self.clock.now() <= self.expires
     }
 
     /// Attempts that may be under way at once, so that no more can be in doubt.

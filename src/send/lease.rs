@@ -1,7 +1,11 @@
 //! What a worker may still do: its lease, and whether somebody has told it to stop.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    collections::HashSet,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,13 +21,21 @@ pub struct Lease {
     until_ms: AtomicU64,
     is_alone: bool,
     is_halted: AtomicBool,
+    /// Channel steps (run, step) that were stopped, suspended or cancelled when last looked at.
+    closed: RwLock<HashSet<(i64, i64)>>,
 }
 
 impl Lease {
     /// A lease that is held once the first beat is in the store. Who is alone on its store needs none.
     pub fn new(length: Duration, is_alone: bool) -> Self {
-        let (begun, until_ms, is_halted) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { begun, length, until_ms, is_alone, is_halted }
+        Self {
+            begun: Instant::now(),
+            length,
+            until_ms: AtomicU64::new(0),
+            is_alone,
+            is_halted: AtomicBool::new(false),
+            closed: RwLock::default(),
+        }
     }
 
     /// Whether no other worker shares the store: then every other one is dead.
@@ -49,6 +61,15 @@ impl Lease {
     /// From here on nothing new is attempted: the process ends.
     pub fn halt(&self) {
         self.is_halted.store(true, Ordering::SeqCst);
+    }
+
+    /// What may not go on, as the store says now. A claim asks the store itself; this is for messages on their way.
+    pub fn close(&self, closed: HashSet<(i64, i64)>) {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = closed;
+    }
+
+    pub fn is_open(&self, run_no: i64, step_no: i64) -> bool {
+        !self.closed.read().unwrap_or_else(PoisonError::into_inner).contains(&(run_no, step_no))
     }
 
     pub fn is_halted(&self) -> bool {

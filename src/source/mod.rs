@@ -13,7 +13,10 @@ use std::fmt;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::api::{CampaignRunSpec, condition::Reason};
+use crate::{
+    api::{CampaignRunSpec, condition::Reason},
+    send::providers::Secret,
+};
 
 /// Our kinds, in the order in which they refer to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,4 +109,15 @@ pub trait Source: Send + Sync {
     /// Holds an object that is deleted until its reconciler has cleaned up, or lets it go.
     async fn hold(&self, key: &Key, is_held: bool) -> Result<(), Failure>;
     async fn event(&self, key: &Key, weight: Weight, reason: Reason, message: &str);
+}
+
+/// A Secret with what the environment says of it: `CAMPANILE_SECRET_<NAME>_<KEY>` wins. None if nothing is known.
+pub fn secret_of_environment(name: &str, mut secret: Secret) -> Option<Secret> {
+    let prefix = format!("CAMPANILE_SECRET_{}_", name.to_ascii_uppercase().replace(['-', '.'], "_"));
+    for (variable, value) in std::env::vars() {
+        if let Some(key) = variable.strip_prefix(&prefix) {
+            secret.insert(key.to_ascii_lowercase(), value);
+        }
+    }
+    (!secret.is_empty()).then_some(secret)
 }

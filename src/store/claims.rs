@@ -62,6 +62,15 @@ impl Store {
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
+    /// The channel steps (run, step) of unfinished runs that may make no attempts now.
+    pub async fn closed_steps(&self) -> Result<Vec<(i64, i64)>> {
+        let sql = format!(
+            "SELECT r.no, rc.step_no FROM run r JOIN run_channel rc ON rc.run_no = r.no WHERE r.state <> 'Done' AND NOT ({OPEN})"
+        );
+        let rows = self.fetch(Sql::composed(sql, vec![])).await?;
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
     /// When the next deferred message of an open run is due.
     pub async fn next_due(&self) -> Result<Option<Timestamp>> {
         let sql = format!(

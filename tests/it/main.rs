@@ -3,6 +3,7 @@
 mod bad_input;
 mod cluster;
 mod consent_over_time;
+mod crashes;
 mod edits_while_watching;
 mod empty_cluster;
 mod files_arrive;

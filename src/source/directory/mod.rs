@@ -291,14 +291,7 @@ impl Secrets for Folder {
     /// A Secret manifest, or `CAMPANILE_SECRET_<NAME>_<KEY>` in the environment, which wins.
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
         let known = self.secrets.lock().ok().and_then(|s| s.get(&(namespace.to_owned(), name.to_owned())).cloned());
-        let mut secret = known.unwrap_or_default();
-        let prefix = format!("CAMPANILE_SECRET_{}_", name.to_ascii_uppercase().replace(['-', '.'], "_"));
-        for (variable, value) in std::env::vars() {
-            if let Some(key) = variable.strip_prefix(&prefix) {
-                secret.insert(key.to_ascii_lowercase(), value);
-            }
-        }
-        (!secret.is_empty()).then_some(secret)
+        crate::source::secret_of_environment(name, known.unwrap_or_default())
     }
 }
 

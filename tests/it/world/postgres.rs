@@ -24,6 +24,8 @@ pub struct Postgres {
     /// `None` while stopped.
     server: Option<Process>,
     databases: AtomicU32,
+    /// As PostgreSQL comes, a crash of the machine included; what a benchmark measures.
+    is_durable: bool,
 }
 
 impl Postgres {
@@ -35,10 +37,20 @@ impl Postgres {
 
     /// A server of the test's own, to be stopped at will. About 2 s.
     pub async fn start() -> Result<Postgres> {
+        Self::begin(false).await
+    }
+
+    /// A server with its default durability, for benchmarks.
+    pub async fn durable() -> Result<Postgres> {
+        Self::begin(true).await
+    }
+
+    async fn begin(is_durable: bool) -> Result<Postgres> {
         let initdb = tokio::task::spawn_blocking(|| install::program("initdb", "postgresql")).await??;
         let folder = scratch::folder_for_nobody("postgres")?;
         make_cluster(&initdb, &folder)?;
-        let mut postgres = Postgres { folder, port: free_port(), server: None, databases: AtomicU32::new(1) };
+        let mut postgres =
+            Postgres { folder, port: free_port(), server: None, databases: AtomicU32::new(1), is_durable };
         postgres.restart().await?;
         Ok(postgres)
     }
@@ -82,15 +94,9 @@ impl Postgres {
         let connections = format!("max_connections={CONNECTIONS_MAX}");
         // Without fsync a crash of the machine loses data, a crash of the server does not; `synchronous_commit`
         // stays on, because without it a crash of the server does.
-        let settings = [
-            "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
-            "fsync=off",
-            "full_page_writes=off",
-            &port,
-            &connections,
-        ];
-        for setting in settings {
+        let settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", &port, &connections];
+        let fast = if self.is_durable { &[][..] } else { &["fsync=off", "full_page_writes=off"] };
+        for setting in settings.iter().chain(fast) {
             command.args(["-c", setting]);
         }
         command

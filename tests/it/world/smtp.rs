@@ -43,7 +43,9 @@ pub struct SmtpSink {
     log: PathBuf,
     /// Where in the log the tests' connections begin, after our own.
     ours_end: usize,
-    _server: Process,
+    arguments: Vec<String>,
+    /// `None` while it is being started again.
+    server: Option<Process>,
 }
 
 impl SmtpSink {
@@ -53,15 +55,35 @@ impl SmtpSink {
         let program = tokio::task::spawn_blocking(|| install::program("smtp-sink", "postfix")).await??;
         let folder = scratch::folder_for_nobody("smtp-sink")?;
         let (port, mails, log) = (free_port(), folder.join("mails"), folder.join("log"));
-        let mut command = unprivileged(&program);
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        let mut sink = SmtpSink { port, mails, log, ours_end: 0, arguments, server: None };
+        sink.serve(&program).await?;
+        sink.ours_end = server_has_forgotten_us(&sink.log).await?;
+        Ok(sink)
+    }
+
+    async fn serve(&mut self, program: &Path) -> Result<()> {
+        let mut command = unprivileged(program);
         // Its log begins each line with the name that it is called by.
         command.arg0("smtp-sink");
-        command.args(arguments).arg("-v").arg("-d").arg(mails.join("mail."));
-        command.args([&format!("127.0.0.1:{port}"), BACKLOG]);
-        let server = Process::start(&mut command, &log, Signal::Kill)?;
-        server.ready("smtp-sink", START, || listens(port)).await?;
-        let ours_end = server_has_forgotten_us(&log).await?;
-        Ok(SmtpSink { port, mails, log, ours_end, _server: server })
+        command.args(&self.arguments).arg("-v").arg("-d").arg(self.mails.join("mail."));
+        command.args([&format!("127.0.0.1:{}", self.port), BACKLOG]);
+        let server = Process::start(&mut command, &self.log, Signal::Kill)?;
+        server.ready("smtp-sink", START, || listens(self.port)).await?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Kills the server and starts it again, on the same port; what it received stays received.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = None;
+        let program = tokio::task::spawn_blocking(|| install::program("smtp-sink", "postfix")).await??;
+        self.serve(&program).await
+    }
+
+    /// How many messages were begun; cheaper than to read them.
+    pub fn count(&self) -> usize {
+        fs::read_dir(&self.mails).map_or(0, Iterator::count)
     }
 
     pub fn port(&self) -> u16 {

@@ -1,0 +1,86 @@
+//! `campanile worker`: a process that only sends. It shares the runs of its home with any number of others; losing one
+//! loses nothing.
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use clap::Args as ClapArgs;
+use kube::Client;
+
+use super::{
+    End,
+    home::{Home, StoreArgs, has_state},
+    sending::{self, SendArgs},
+};
+use crate::{
+    clock::Clock,
+    send::{
+        dispatch::{Dispatcher, Secrets, Watch},
+        providers::Secret,
+    },
+    source::{cluster::Cluster, secret_of_environment},
+    store::Store,
+};
+
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    home: StoreArgs,
+    #[command(flatten)]
+    send: SendArgs,
+    /// Where the outbox is written.
+    #[arg(long, value_name = "DIR", default_value = ".campanile/outbox")]
+    outbox: PathBuf,
+}
+
+/// The cluster's Secrets, or those of the environment.
+struct Known(Option<Arc<Cluster>>);
+
+#[async_trait]
+impl Secrets for Known {
+    async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
+        let secret = match &self.0 {
+            Some(cluster) => cluster.secret(namespace, name).await.unwrap_or_default(),
+            None => Secret::default(),
+        };
+        secret_of_environment(name, secret)
+    }
+}
+
+/// Status is the controller's; it sees in the store what happened.
+struct Nobody;
+
+impl Watch for Nobody {
+    fn progressed(&self, _namespace: &str, _run: &str) {}
+}
+
+pub async fn run(args: Args) -> End {
+    match start(args).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn start(args: Args) -> Result<End, End> {
+    let (store, home, cluster) = if has_state() {
+        let home = Home::open(&args.home, false).await?;
+        (home.store, home.id, None)
+    } else {
+        let no_home = |error: &dyn std::fmt::Display| {
+            let hint = "call it in the folder of `campanile run`, or where a cluster is known";
+            End::Wrong(format!("no home: {error}"), Some(hint.to_owned()))
+        };
+        let cluster = Arc::new(Cluster::new(Client::try_default().await.map_err(|e| no_home(&e))?));
+        let id = cluster.id().await.map_err(|e| no_home(&e))?;
+        (Store::open(&args.home.store).await?, id, Some(cluster))
+    };
+    store.enter(&home, &args.home.environment).await?;
+    let providers = args.send.providers(args.outbox)?;
+    let secrets = Arc::new(Known(cluster));
+    let lease = args.send.lease(false);
+    let dispatcher = Arc::new(Dispatcher::new(store, Clock::system(), providers, secrets, Arc::new(Nobody), lease));
+    tokio::spawn(dispatcher.clone().run());
+    tracing::info!(worker = dispatcher.worker, deliver = args.send.deliver.word(), "the worker runs");
+    sending::interrupted().await;
+    sending::finish(&dispatcher).await;
+    Ok(End::Done)
+}

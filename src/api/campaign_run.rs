@@ -173,4 +173,12 @@ pub struct ChannelStepStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub reasons: BTreeMap<String, i64>,
+    /// Messages sent again though they may have arrived (`onDoubt: Resend`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resent: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }

@@ -186,6 +186,23 @@ pub struct Email {
     /// No attempt starts later than this after the run was planned. Default: 24h for Marketing, 84h for Transactional.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<Duration>,
+    /// What happens to a message whose fate nobody knows. `Hold`: a person decides (`campanile get indoubt`).
+    /// `Resend`: it is sent again with the same Message-ID, and counted.
+    #[serde(default, skip_serializing_if = "OnDoubt::is_hold")]
+    pub on_doubt: OnDoubt,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnDoubt {
+    #[default]
+    Hold,
+    Resend,
+}
+
+impl OnDoubt {
+    fn is_hold(&self) -> bool {
+        *self == Self::Hold
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

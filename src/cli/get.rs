@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The kind: its name, plural, or short name.
+    /// The kind: its name, plural, or short name; or `indoubt`, the messages whose fate nobody knows.
     kind: String,
     name: Option<String>,
     #[command(flatten)]
@@ -52,6 +52,11 @@ pub async fn run(args: Args) -> End {
 async fn show(args: Args) -> Result<End, End> {
     let crds = crd::all();
     let wanted = args.kind.to_lowercase();
+    if wanted == "indoubt" {
+        let home = Home::open(&args.home, false).await?;
+        let is_json = args.output == Some(Output::Json);
+        return super::doubt::list(&home, &args.namespace, args.name.as_deref(), is_json).await;
+    }
     let Some(definition) = crds.iter().find(|c| names_of(c).contains(&wanted)) else {
         let known: Vec<String> = crds.iter().map(|c| c.spec.names.plural.clone()).collect();
         let near = nearest(&wanted, known.iter().map(String::as_str));

@@ -130,8 +130,9 @@ fn scope(args: ScopeArgs, namespace: &str) -> Scope {
     }
 }
 
+/// A stop asks for no home: it is safe from anywhere, and must work while everything else is down.
 pub async fn stop(args: StopArgs) -> End {
-    let home = match open(&args.home).await {
+    let home = match Home::open(&args.home, false).await {
         Ok(home) => home,
         Err(end) => return end,
     };
@@ -151,7 +152,7 @@ pub async fn stop(args: StopArgs) -> End {
 }
 
 pub async fn start(args: StartArgs) -> End {
-    let home = match open(&args.home).await {
+    let home = match Home::open(&args.home, false).await {
         Ok(home) => home,
         Err(end) => return end,
     };

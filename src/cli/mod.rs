@@ -4,6 +4,7 @@
 
 mod controller;
 mod crds;
+mod doubt;
 mod get;
 mod handles;
 mod home;
@@ -43,6 +44,8 @@ enum Command {
     Start(handles::StartArgs),
     /// Cancels a run: what waits is not sent.
     Cancel(handles::CancelArgs),
+    /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
+    Resolve(doubt::ResolveArgs),
     /// Handles of the store itself.
     #[command(subcommand)]
     Store(handles::StoreCommand),
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
             Command::Stop(args) => handles::stop(args).await,
             Command::Start(args) => handles::start(args).await,
             Command::Cancel(args) => handles::cancel(args).await,
+            Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => handles::store(command).await,
             Command::Crds(args) => crds::run(&args),
         }

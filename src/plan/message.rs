@@ -49,6 +49,8 @@ pub struct EmailPlan {
     pub is_in_by_default: bool,
     pub once: Once,
     pub expires_after: Duration,
+    /// A message in doubt is sent again.
+    pub resends: bool,
 }
 
 /// A column that the template reads: its name there, where it stands and what it is.

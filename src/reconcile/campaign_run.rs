@@ -202,8 +202,10 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
     status.totals = totals;
     status.steps =
         steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
-    status.channels =
-        counts.into_iter().map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons }).collect();
+    status.channels = counts
+        .into_iter()
+        .map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons, resent: c.resent })
+        .collect();
     let standing = standing(run, &totals, world).await?;
     stand(&mut status.conditions, &standing, object, now);
     if run.state == State::Done {

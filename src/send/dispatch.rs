@@ -183,7 +183,7 @@ impl Dispatcher {
 
     /// A dead worker's batch: unknown fates are in doubt, the rest is left to whoever claims next.
     async fn take_over(&self, dead: &Batch) -> store::Result<()> {
-        let (run, may_doubt) = self.settling(dead.part).await?;
+        let (run, may_doubt, resends) = self.settling(dead.part).await?;
         let last = self.store.last_attempted(dead).await?;
         let mut tx = self.store.begin().await?;
         let Some(batch) = tx.take_over(dead, &self.worker).await? else { return Ok(()) };
@@ -191,7 +191,7 @@ impl Dispatcher {
         if let Some(last) = last
             && may_doubt
         {
-            record::doubt(&mut tx, batch.part, (batch.first_seq, last), self.clock.now()).await?;
+            record::doubt(&mut tx, batch.part, (batch.first_seq, last), resends, self.clock.now()).await?;
             next = last + 1;
         }
         if next > batch.last_seq {
@@ -206,7 +206,7 @@ impl Dispatcher {
     }
 
     async fn take_over_deferred(&self, part: Part, dead: &str) -> store::Result<()> {
-        let (run, may_doubt) = self.settling(part).await?;
+        let (run, may_doubt, resends) = self.settling(part).await?;
         let mut tx = self.store.begin().await?;
         let leased = tx.leased(part, dead).await?;
         let mut back = vec![];
@@ -214,8 +214,10 @@ impl Dispatcher {
             let doubt = if may_doubt { tx.unknown_fates(part, (seq, seq)).await? } else { vec![] };
             if doubt.is_empty() {
                 back.push(seq);
-            } else {
-                record::doubt(&mut tx, part, (seq, seq), self.clock.now()).await?;
+                continue;
+            }
+            record::doubt(&mut tx, part, (seq, seq), resends, self.clock.now()).await?;
+            if !resends {
                 tx.end_deferred(part, &[seq], dead).await?;
             }
         }
@@ -262,11 +264,12 @@ impl Dispatcher {
         Ok((run, pinned, channel))
     }
 
-    /// Whose part it is, and whether an attempt of it can have an unknown fate.
-    async fn settling(&self, part: Part) -> store::Result<(Run, bool)> {
+    /// Whose part it is, whether an attempt of it can have an unknown fate, and whether it is then made again.
+    async fn settling(&self, part: Part) -> store::Result<(Run, bool, bool)> {
         let (run, pinned, channel) = self.channel_of(part).await?;
         let may_doubt = pinned.0.channels.get(&channel).is_some_and(|spec| self.providers.may_doubt(spec));
-        Ok((run, may_doubt))
+        let resends = pinned.1.emails().any(|(no, _, email)| no == part.step_no && email.resends);
+        Ok((run, may_doubt, resends))
     }
 
     async fn expires(&self, part: Part) -> store::Result<Timestamp> {

@@ -44,6 +44,8 @@ pub struct Job {
     pub gate: Gate,
     pub clock: Clock,
     pub lease: Arc<Lease>,
+    /// A message in doubt is sent again.
+    pub resends: bool,
     names: Arc<Names>,
     /// The values that are the same in every message of the run, behind those of the row.
     words: Vec<Value>,
@@ -111,8 +113,24 @@ impl Job {
         let digest = Sha256::digest(format!("{}/{}", run.namespace, run.name));
         let mark = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
-        let step = step.to_owned();
-        Ok(Self { step, run, pinned, step_no, expires, provider, gate, clock, lease, names, words, from, mark, folder })
+        let (step, resends) = (step.to_owned(), email.resends);
+        Ok(Self {
+            resends,
+            step,
+            run,
+            pinned,
+            step_no,
+            expires,
+            provider,
+            gate,
+            clock,
+            lease,
+            names,
+            words,
+            from,
+            mark,
+            folder,
+        })
     }
 
     /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.

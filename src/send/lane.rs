@@ -167,7 +167,7 @@ impl Feeder<'_> {
             && held.job.provider.may_doubt()
         {
             let mut tx = self.store.begin().await?;
-            record::doubt(&mut tx, batch.part, (batch.first_seq, last), held.job.clock.now()).await?;
+            record::doubt(&mut tx, batch.part, (batch.first_seq, last), held.job.resends, held.job.clock.now()).await?;
             tx.commit().await?;
             *next = last + 1;
             held.ended(&self.store, usize::try_from(*next - batch.first_seq).unwrap_or(0)).await;

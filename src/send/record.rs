@@ -19,7 +19,7 @@ use super::{
 };
 use crate::store::{
     self, Store, Tx,
-    ledger::{Batch, Deferral, Outcome, Part, Recorded, Standing},
+    ledger::{Batch, Deferral, IN_DOUBT, Outcome, Part, Recorded, Standing},
 };
 
 /// The first retry comes after this, each further one after twice the time.
@@ -230,7 +230,10 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
     match delivery {
         Delivery::Sent { receipt } => record(Outcome::Sent, None, receipt),
         Delivery::Refused { reason, detail } => record(Outcome::Failed, Some(reason.as_str()), detail),
-        Delivery::InDoubt { detail } => record(Outcome::InDoubt, Some("InDoubt"), detail),
+        Delivery::InDoubt { .. } if held.job.resends && now <= expires => {
+            Err(Deferral { seq, attempts: attempt, due: now, reason: IN_DOUBT.to_owned() })
+        }
+        Delivery::InDoubt { detail } => record(Outcome::InDoubt, Some(IN_DOUBT), detail),
         Delivery::Unsent if now > expires => record(Outcome::Expired, Some("Expired"), String::new()),
         Delivery::Unsent => Err(Deferral { seq, attempts: attempt, due: now, reason: "NotTried".to_owned() }),
         Delivery::Later { reason, detail } => {
@@ -245,14 +248,18 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
     }
 }
 
-/// Ends what an earlier worker attempted and nobody knows the fate of.
-pub async fn doubt(tx: &mut Tx, part: Part, range: (i64, i64), now: Timestamp) -> store::Result<()> {
+/// Deals with what a worker attempted that is gone, and nobody knows the fate of.
+pub async fn doubt(tx: &mut Tx, part: Part, range: (i64, i64), resends: bool, now: Timestamp) -> store::Result<()> {
     let unknown = tx.unknown_fates(part, range).await?;
+    if resends {
+        let again: Vec<(i64, i64)> = unknown.into_iter().map(|(seq, _, attempt)| (seq, attempt)).collect();
+        return tx.put_resends(part, &again, now).await;
+    }
     let in_doubt = |(seq, item, _)| Recorded {
         seq,
         item,
         outcome: Outcome::InDoubt,
-        reason: Some("InDoubt".to_owned()),
+        reason: Some(IN_DOUBT.to_owned()),
         detail: Some("the worker stopped".to_owned()),
     };
     let records: Vec<Recorded> = unknown.into_iter().map(in_doubt).collect();

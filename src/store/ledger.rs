@@ -128,6 +128,9 @@ pub struct Deferral {
     pub reason: String,
 }
 
+/// The reason of an outcome in doubt, and of a message that is sent again because it was.
+pub const IN_DOUBT: &str = "InDoubt";
+
 pub(super) const OF_PART: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 AND shard = $4";
 
 /// Run `r` and channel step `rc` may make attempts now.
@@ -308,7 +311,8 @@ impl Tx {
         Ok(true)
     }
 
-    /// Puts messages aside until they are due; the attempt behind them is known to have failed.
+    /// Puts messages aside until they are due; the attempt behind them is known to have failed, or is in doubt and made
+    /// again (reason `InDoubt`), which is counted as `Resent`.
     pub async fn put_deferrals(&mut self, part: Part, deferrals: &[Deferral], now: Timestamp) -> Result<()> {
         let failed = "INSERT INTO failure (run_day, run_no, step_no, shard, seq, attempt, reason, at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         let rows = deferrals
@@ -321,7 +325,12 @@ impl Tx {
         let rows = deferrals
             .iter()
             .map(|d| part.keyed([d.seq.into(), d.attempts.into(), micros(d.due).into(), (&d.reason).into()]));
-        self.execute_each(again, rows.collect()).await
+        self.execute_each(again, rows.collect()).await?;
+        let resent = deferrals.iter().filter(|d| d.reason == IN_DOUBT).count();
+        if resent > 0 {
+            self.put_tally(part, &[(tally::RESENT, "", i64::try_from(resent).unwrap_or(i64::MAX))]).await?;
+        }
+        Ok(())
     }
 
     pub async fn has_outcome(&mut self, part: Part, seq: i64) -> Result<bool> {

@@ -14,6 +14,7 @@
 //! | `worker` | the beats by which that is told |
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
+//! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `cancellation` | what waits of a cancelled run |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
@@ -23,6 +24,7 @@ pub mod campaign;
 mod cancellation;
 pub mod claims;
 mod db;
+pub mod doubt;
 pub mod entity;
 pub mod home;
 pub mod ledger;

@@ -12,11 +12,16 @@ use crate::api::campaign_run::Totals;
 /// Counted beside the outcomes.
 pub(super) const ENTERED: &str = "Entered";
 
+/// Messages that were sent again though they may have arrived; no outcome, and beside all the others.
+pub(super) const RESENT: &str = "Resent";
+
 /// The counts of one channel step and the reasons behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub totals: Totals,
     pub reasons: BTreeMap<String, i64>,
+    /// Attempts made again though the one before may have arrived (`onDoubt: Resend`).
+    pub resent: i64,
 }
 
 /// How many there are of each outcome and reason.
@@ -72,6 +77,7 @@ impl Counts {
         let totals = &mut self.totals;
         let count = match outcome.as_str() {
             ENTERED => &mut totals.entered,
+            RESENT => &mut self.resent,
             "Sent" => &mut totals.sent,
             "Failed" => &mut totals.failed,
             "Excluded" => &mut totals.excluded,
@@ -82,6 +88,7 @@ impl Counts {
         *count += n;
         if !reason.is_empty() {
             *self.reasons.entry(reason).or_default() += n;
+            self.reasons.retain(|_, n| *n != 0);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod bad_input;
 mod cluster;
 mod consent_over_time;
 mod crashes;
+mod doubt;
 mod edits_while_watching;
 mod empty_cluster;
 mod files_arrive;

@@ -41,6 +41,8 @@ pub struct Script {
     pub think: Duration,
     /// The connection is closed without a word after so many messages.
     pub messages_max: usize,
+    /// So many messages, of all connections, are taken and the connection closed without a word.
+    pub dots_lost: usize,
 }
 
 impl Default for Script {
@@ -58,6 +60,7 @@ impl Default for Script {
             is_implicit: false,
             think: Duration::ZERO,
             messages_max: usize::MAX,
+            dots_lost: 0,
         }
     }
 }
@@ -177,7 +180,14 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
                 if goes_on && matches!(script.data, Say(text) if text.starts_with('3')) {
                     let Some(message) = content(&mut reader, script.cut)? else { return Ok(false) };
                     thread::sleep(script.think);
-                    seen.messages.lock().unwrap().push(message);
+                    let count = {
+                        let mut all = seen.messages.lock().unwrap();
+                        all.push(message);
+                        all.len()
+                    };
+                    if count <= script.dots_lost {
+                        return Ok(false);
+                    }
                     messages += 1;
                     act(reader.get_mut(), script.dot)? && messages < script.messages_max
                 } else {

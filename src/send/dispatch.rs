@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
+    health::Health,
     job::{Job, Parts},
     lane::Lane,
     lease::Lease,
@@ -58,6 +59,7 @@ pub struct Dispatcher {
     pub watch: Arc<dyn Watch>,
     pub worker: String,
     pub lease: Arc<Lease>,
+    pub health: Arc<Health>,
     pub wake: Notify,
     lanes: Mutex<BTreeSet<(String, String)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
@@ -83,6 +85,7 @@ impl Dispatcher {
             watch,
             worker,
             lease: Arc::new(lease),
+            health: Arc::default(),
             wake: Notify::new(),
             lanes: Mutex::default(),
             pinned: Mutex::default(),
@@ -108,7 +111,9 @@ impl Dispatcher {
             return Ok(false);
         }
         let (batches, leases) = self.store.abandoned(&[]).await?;
-        Ok(batches.is_empty() && leases.is_empty() && self.store.channels_with_work(self.clock.now()).await?.is_empty())
+        let can_proceed = |channel: &(String, String)| !self.health.is_resting(channel);
+        let channels = self.store.channels_with_work(self.clock.now()).await?;
+        Ok(batches.is_empty() && leases.is_empty() && !channels.iter().any(can_proceed))
     }
 
     /// Begins nothing new, waits until what is under way is recorded, and takes itself off the list of workers.
@@ -146,6 +151,9 @@ impl Dispatcher {
             return Ok(());
         }
         for channel in self.store.channels_with_work(self.clock.now()).await? {
+            if self.health.is_resting(&channel) {
+                continue;
+            }
             let is_new = self.lanes.lock().is_ok_and(|mut lanes| lanes.insert(channel.clone()));
             if is_new {
                 let dispatcher = self.clone();

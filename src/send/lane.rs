@@ -59,6 +59,8 @@ impl Lane {
         let recorder = Recorder {
             store: store.clone(),
             watch: self.dispatcher.watch.clone(),
+            health: self.dispatcher.health.clone(),
+            channel: self.channel.clone(),
             window: window.clone(),
             flights: flights.clone(),
             done,
@@ -91,7 +93,7 @@ impl Feeder<'_> {
     async fn feed(&mut self) -> store::Result<()> {
         let dispatcher = &self.lane.dispatcher;
         let of = (self.lane.channel.0.as_str(), self.lane.channel.1.as_str());
-        while !dispatcher.lease.is_halted() {
+        while !dispatcher.lease.is_halted() && !self.is_resting() {
             let group = i64::try_from(self.group()).unwrap_or(1);
             let now = dispatcher.clock.now();
             let Some(claim) = self.store.claim(of, &dispatcher.worker, (group, RANGE_MAX), now).await? else {
@@ -115,6 +117,10 @@ impl Feeder<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_resting(&self) -> bool {
+        self.lane.dispatcher.health.is_resting(&self.lane.channel)
     }
 
     fn group(&self) -> usize {
@@ -209,6 +215,10 @@ impl Feeder<'_> {
         };
         let count = usize::try_from(last - first + 1).unwrap_or(0);
         self.take(count).await;
+        if self.is_resting() {
+            self.window.add_permits(count);
+            return Ok(Standing::Held);
+        }
         let mut is_again = false;
         let (ready, ended) = loop {
             match self.attempt(held, batch, &group, is_again).await {
@@ -305,7 +315,7 @@ impl Feeder<'_> {
         worker: &str,
     ) -> store::Result<Option<Vec<Ready>>> {
         let mut tx = self.store.begin().await?;
-        if !tx.is_open(part).await? {
+        if self.is_resting() || !tx.is_open(part).await? {
             return Ok(None);
         }
         let now = job.clock.now();

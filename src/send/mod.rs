@@ -6,6 +6,7 @@
 //! | `lane` | claims, and attempts in groups, before their bytes |
 //! | [`job`] | who of a group may get the message now; the message |
 //! | [`record`] | outcomes in groups |
+//! | [`health`] | whether a channel's provider answers at all |
 //! | [`lease`] | until when a worker may go on |
 //! | [`template`], [`mime`] | the message's words and its bytes |
 //! | [`gate`], [`providers`] | what may leave the process, and by which way |
@@ -14,6 +15,7 @@
 pub mod channel;
 pub mod dispatch;
 pub mod gate;
+pub mod health;
 pub mod job;
 mod lane;
 pub mod lease;

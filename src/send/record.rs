@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedReceiver};
 use super::{
     channel::{Delivery, Done},
     dispatch::Watch,
+    health::{self, ChannelName, Health},
     job::Job,
 };
 use crate::store::{
@@ -90,6 +91,8 @@ pub type Flights = Arc<Mutex<HashMap<u64, InFlight>>>;
 pub struct Recorder {
     pub store: Store,
     pub watch: Arc<dyn Watch>,
+    pub health: Arc<Health>,
+    pub channel: ChannelName,
     pub window: Arc<Semaphore>,
     pub flights: Flights,
     pub done: UnboundedReceiver<Done>,
@@ -125,6 +128,7 @@ impl Recorder {
             {
                 done.push(more);
             }
+            self.health.note(&self.channel, done.iter().map(|d| &d.delivery));
             let sections = self.sort(&mut done);
             self.record(sections).await;
         }
@@ -239,6 +243,8 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
         Delivery::Later { reason, detail } => {
             let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
             let wait = RETRY_FIRST.saturating_mul(2_i32.saturating_pow(doublings)).min(RETRY_MAX);
+            // Who was not reached because nobody was is next when the channel answers again.
+            let wait = if health::is_the_providers(reason) { SignedDuration::ZERO } else { wait };
             let due = now.checked_add(wait).unwrap_or(Timestamp::MAX);
             if due > expires {
                 return record(Outcome::Failed, Some(reason.as_str()), detail);

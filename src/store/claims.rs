@@ -189,9 +189,11 @@ impl Tx {
         let Some(row) = self.fetch_one(Sql::composed(sql, binds)).await? else { return Ok(None) };
         let part = Part::read(&row)?;
         let skip = self.row_lock("FOR UPDATE SKIP LOCKED");
+        // Materialized: PostgreSQL may run a plain subquery with SKIP LOCKED again and again, each time with other rows.
         let take = format!(
-            "UPDATE deferred SET worker = $5 WHERE {OF_PART} AND seq IN (SELECT seq FROM deferred WHERE {OF_PART} \
-             AND due_us <= $6 AND worker IS NULL ORDER BY due_us, seq LIMIT $7{skip}) RETURNING seq"
+            "WITH due AS MATERIALIZED (SELECT seq FROM deferred WHERE {OF_PART} AND due_us <= $6 AND worker IS NULL \
+             ORDER BY due_us, seq LIMIT $7{skip}) \
+             UPDATE deferred SET worker = $5 WHERE {OF_PART} AND seq IN (SELECT seq FROM due) RETURNING seq"
         );
         let binds = part.keyed([worker.into(), micros(now).into(), due_max.into()]);
         let mut seqs = vec![];

@@ -173,6 +173,7 @@ fn total(run: &Value, part: &str) -> usize {
 
 async fn one_seed(seed: u64) {
     println!("CAMPANILE_SEED={seed}");
+    let begun = std::time::Instant::now();
     let mut dice = Dice(seed);
     let mut scene = Scene::begin("").await;
     let mut story = vec![];
@@ -183,7 +184,9 @@ async fn one_seed(seed: u64) {
             until_true("more messages", Duration::from_secs(20), || scene.sink.count() >= share.min(PEOPLE * 9 / 10));
         // A story in which everybody died goes on with the next harm: revive below.
         let _ = due.await;
-        story.push(scene.harm(&mut dice).await);
+        let seen = scene.sink.count();
+        let harm = scene.harm(&mut dice).await;
+        story.push(format!("{:?} {seen}: {harm}", begun.elapsed()));
         scene.revive();
     }
     let finished = |scene: &mut Scene| {

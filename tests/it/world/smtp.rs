@@ -44,6 +44,7 @@ pub struct SmtpSink {
     /// Where in the log the tests' connections begin, after our own.
     ours_end: usize,
     arguments: Vec<String>,
+    starts: usize,
     /// `None` while it is being started again.
     server: Option<Process>,
 }
@@ -56,7 +57,7 @@ impl SmtpSink {
         let folder = scratch::folder_for_nobody("smtp-sink")?;
         let (port, mails, log) = (free_port(), folder.join("mails"), folder.join("log"));
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
-        let mut sink = SmtpSink { port, mails, log, ours_end: 0, arguments, server: None };
+        let mut sink = SmtpSink { port, mails, log, ours_end: 0, arguments, starts: 0, server: None };
         sink.serve(&program).await?;
         sink.ours_end = server_has_forgotten_us(&sink.log).await?;
         Ok(sink)
@@ -66,7 +67,9 @@ impl SmtpSink {
         let mut command = unprivileged(program);
         // Its log begins each line with the name that it is called by.
         command.arg0("smtp-sink");
-        command.args(&self.arguments).arg("-v").arg("-d").arg(self.mails.join("mail."));
+        // It names its files by the second it started in, and gives up when too many names are taken.
+        self.starts += 1;
+        command.args(&self.arguments).arg("-v").arg("-d").arg(self.mails.join(format!("{}.", self.starts)));
         command.args([&format!("127.0.0.1:{}", self.port), BACKLOG]);
         let server = Process::start(&mut command, &self.log, Signal::Kill)?;
         server.ready("smtp-sink", START, || listens(self.port)).await?;

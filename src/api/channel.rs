@@ -46,6 +46,36 @@ pub struct ChannelSpec {
     #[serde(default = "depth")]
     #[schemars(range(min = 1, max = 1000))]
     pub depth: u16,
+    /// How fast messages may go, over all campaigns and workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100000))]
+    pub per_second: Option<u32>,
+    /// Of a day in UTC; what is above it goes on the next day, if it does not expire before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub per_day: Option<u32>,
+    /// Slower ways for the domains of some recipients. The first that matches holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub domains: Vec<DomainRate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainRate {
+    /// Domains of recipients that share the rate, such as `gmail.com`.
+    #[serde(rename = "match")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    pub matches: Vec<String>,
+    #[schemars(range(min = 1, max = 100000))]
+    pub per_second: u32,
 }
 
 fn connections() -> u16 {

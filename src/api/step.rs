@@ -190,6 +190,16 @@ pub struct Email {
     /// `Resend`: it is sent again with the same Message-ID, and counted.
     #[serde(default, skip_serializing_if = "OnDoubt::is_hold")]
     pub on_doubt: OnDoubt,
+    /// How fast this step sends, over all workers; the channel's own rate holds beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<Throttle>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Throttle {
+    #[schemars(range(min = 1, max = 100000))]
+    pub per_second: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

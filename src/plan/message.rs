@@ -51,6 +51,8 @@ pub struct EmailPlan {
     pub expires_after: Duration,
     /// A message in doubt is sent again.
     pub resends: bool,
+    /// Messages per second.
+    pub throttle: Option<u32>,
 }
 
 /// A column that the template reads: its name there, where it stands and what it is.

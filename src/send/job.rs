@@ -1,6 +1,6 @@
 //! One channel step of one run, as a worker sends it: who of a group may get the message now, and the message itself.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use minijinja::Value;
@@ -11,6 +11,7 @@ use super::{
     gate::Gate,
     lease::Lease,
     mime,
+    pace::{self, Limits, Slots},
     providers::Letterhead,
     seen::{self, Names},
 };
@@ -25,13 +26,13 @@ use crate::{
     store::{
         self, Row, Sql, Tx,
         campaign::Run,
-        ledger::{self, Group, Outcome, Part, Recorded, Topic},
+        ledger::{self, Deferral, Group, Outcome, Part, Recorded, Topic},
         merge::decimal_text,
     },
 };
 
-/// Before the columns that the template reads: seq, item, profile, attempts, granted, address, locale.
-const CARRIED: usize = 7;
+/// Before the columns that the template reads: seq, item, profile, attempts, granted, slot, address, locale.
+const CARRIED: usize = 8;
 
 /// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
 pub struct Job {
@@ -46,6 +47,7 @@ pub struct Job {
     pub lease: Arc<Lease>,
     /// A message in doubt is sent again.
     pub resends: bool,
+    pub limits: Limits,
     names: Arc<Names>,
     /// The values that are the same in every message of the run, behind those of the row.
     words: Vec<Value>,
@@ -60,6 +62,8 @@ pub struct Ready {
     pub seq: i64,
     pub item: String,
     pub attempt: i64,
+    /// Not earlier, because its domain is paced.
+    pub slot: Option<Timestamp>,
     to: String,
     locale: Option<String>,
     context: Value,
@@ -113,9 +117,11 @@ impl Job {
         let digest = Sha256::digest(format!("{}/{}", run.namespace, run.name));
         let mark = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
+        let limits = Limits::new(&email.channel, spec, (&run.campaign, step), email.throttle);
         let (step, resends) = (step.to_owned(), email.resends);
         Ok(Self {
             resends,
+            limits,
             step,
             run,
             pinned,
@@ -139,6 +145,14 @@ impl Job {
             && !self.lease.is_halted()
             && self.lease.is_open(self.run.no, self.step_no)
             && self.clock.now() <= self.expires
+    }
+
+    /// Waits for a message's slot.
+    pub async fn wait_for(&self, slot: Option<Timestamp>) {
+        let wait = slot.map(|slot| slot.duration_since(self.clock.now()));
+        if let Some(wait) = wait.and_then(|w| std::time::Duration::try_from(w).ok()).filter(|w| !w.is_zero()) {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Attempts that may be under way at once, so that no more can be in doubt.
@@ -179,7 +193,7 @@ impl Job {
         };
         let topic = email.is_marketing.then_some(topic);
         let set = ledger::waiting(part, group, worker, entity, topic, plan.dialect);
-        let carried = ["seq", "item", "profile", "attempts", "granted"];
+        let carried = ["seq", "item", "profile", "attempts", "granted", "slot"];
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
         let select = email.skinny(&plan.schema, plan.dialect, set, &carried).ok_or_else(lost)?;
         let rows = tx.fetch(Sql::query(&select, plan.dialect)?).await?;
@@ -191,6 +205,75 @@ impl Job {
             }
         }
         Ok((ready, ended))
+    }
+
+    /// Puts aside what the channel's daily quota or a domain's rate has no room for now. Called in the transaction that
+    /// commits the attempts; those put aside are not made.
+    pub async fn put_aside(
+        &self,
+        tx: &mut Tx,
+        part: Part,
+        ready: Vec<Ready>,
+        now: Timestamp,
+    ) -> store::Result<Vec<Ready>> {
+        let aside = |message: &Ready, due, reason: &str| Deferral {
+            seq: message.seq,
+            attempts: message.attempt,
+            due,
+            reason: reason.to_owned(),
+        };
+        let (mut going, mut deferrals) = (Vec::with_capacity(ready.len()), vec![]);
+        let mut room = usize::MAX;
+        if let Some(quota) = self.limits.per_day {
+            let count = i64::try_from(ready.len()).unwrap_or(i64::MAX);
+            let of = (self.run.namespace.as_str(), self.email()?.channel.as_str());
+            room = usize::try_from(tx.take_quota(of, pace::day(now), count, quota).await?).unwrap_or(0);
+        }
+        let mut paces = self.domain_slots(tx, ready.iter().take(room), now).await?;
+        for (index, mut message) in ready.into_iter().enumerate() {
+            if index >= room {
+                deferrals.push(aside(&message, pace::next_day(now), "DailyQuota"));
+                continue;
+            }
+            if message.slot.is_none()
+                && let Some((name, _)) = self.limits.domain(&message.to)
+                && let Some((slots, used)) = paces.get_mut(&name)
+            {
+                let slot = slots.of(*used);
+                *used += 1;
+                if slot.as_microsecond() > now.as_microsecond() + pace::AHEAD_US {
+                    deferrals.push(aside(&message, slot, ledger::DOMAIN_RATE));
+                    continue;
+                }
+                message.slot = Some(slot);
+            }
+            going.push(message);
+        }
+        tx.put_deferrals(part, &deferrals, now).await?;
+        // Who waits for a slot does not hold up those who need none.
+        going.sort_by_key(|message| message.slot);
+        Ok(going)
+    }
+
+    /// The slots of each paced domain, and how many of them are given away. Who was put aside before has its slot.
+    async fn domain_slots(
+        &self,
+        tx: &mut Tx,
+        ready: impl Iterator<Item = &Ready>,
+        now: Timestamp,
+    ) -> store::Result<BTreeMap<String, (Slots, usize)>> {
+        let mut counts = BTreeMap::<(String, i64), i64>::new();
+        for message in ready.filter(|m| m.slot.is_none()) {
+            if let Some(pace) = self.limits.domain(&message.to) {
+                *counts.entry(pace).or_default() += 1;
+            }
+        }
+        let mut all = BTreeMap::new();
+        for ((name, slot_us), count) in counts {
+            let start_us = tx.reserve(&self.run.namespace, &name, count, slot_us, now.as_microsecond()).await?;
+            all.insert(name, (Slots { start_us, slot_us }, 0));
+        }
+        Ok(all)
     }
 
     fn judge(&self, email: &EmailPlan, row: &Row, now: Timestamp) -> store::Result<Result<Ready, Recorded>> {
@@ -205,7 +288,7 @@ impl Job {
         if email.is_marketing && !granted.map_or(email.is_in_by_default, |g| g == 1) {
             return end(item, Outcome::Excluded, "NoConsent");
         }
-        let address = row.get::<Option<String>>(5)?.unwrap_or_default();
+        let address = row.get::<Option<String>>(6)?.unwrap_or_default();
         let address = address.trim_matches(' ');
         if address.is_empty() {
             return end(item, Outcome::Excluded, "NoAddress");
@@ -215,13 +298,14 @@ impl Job {
         }
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
+        let slot = row.get::<Option<i64>>(5)?.map(store::instant);
         let mut values = Vec::with_capacity(email.reads.len() + self.words.len());
         for (index, column) in email.reads.iter().enumerate() {
             values.push(value_of(row, CARRIED + index, column)?);
         }
         values.extend(self.words.iter().cloned());
         let context = seen::context(&self.names, values);
-        Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, to, locale: row.get(6)?, context }))
+        Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, to, locale: row.get(7)?, context }))
     }
 
     /// The message, ready to go.

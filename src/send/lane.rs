@@ -14,6 +14,7 @@ use super::{
     channel::{Delivery, Done},
     dispatch::{Dispatcher, LOOK},
     job::{Job, Ready},
+    pace::Slots,
     record::{self, Flights, Held, Hold, InFlight, Recorder},
 };
 use crate::store::{
@@ -23,7 +24,7 @@ use crate::store::{
 };
 
 /// Of one claim: a row of the store for so many messages.
-const RANGE_MAX: i64 = 5_000;
+const RANGE_MAX: i64 = 2_000;
 /// An outbox is never in doubt: its window is as large as a commit is worth.
 const OUTBOX_WINDOW: usize = 2_000;
 /// The window is filled in so many groups, so that one is delivered while the next is being committed.
@@ -40,6 +41,7 @@ pub(super) struct Lane {
 struct Attempted {
     held: Arc<Held>,
     ready: Vec<Ready>,
+    slots: Option<Slots>,
 }
 
 enum Fed {
@@ -94,7 +96,7 @@ impl Feeder<'_> {
         let dispatcher = &self.lane.dispatcher;
         let of = (self.lane.channel.0.as_str(), self.lane.channel.1.as_str());
         while !dispatcher.lease.is_halted() && !self.is_resting() {
-            let group = i64::try_from(self.group()).unwrap_or(1);
+            let group = i64::try_from(self.group(None)).unwrap_or(1);
             let now = dispatcher.clock.now();
             let Some(claim) = self.store.claim(of, &dispatcher.worker, (group, RANGE_MAX), now).await? else {
                 return Ok(());
@@ -123,8 +125,10 @@ impl Feeder<'_> {
         self.lane.dispatcher.health.is_resting(&self.lane.channel)
     }
 
-    fn group(&self) -> usize {
-        (self.window_size / GROUPS).max(1)
+    /// How many messages to attempt at once.
+    fn group(&self, job: Option<&Job>) -> usize {
+        let chunk = job.and_then(|job| job.limits.chunk()).and_then(|n| usize::try_from(n).ok());
+        (self.window_size / GROUPS).min(chunk.unwrap_or(usize::MAX)).max(1)
     }
 
     /// What a crash can leave in doubt is bounded by the channel's own settings.
@@ -181,7 +185,9 @@ impl Feeder<'_> {
         while *next <= batch.last_seq {
             // A channel that never doubts makes it again: the same file, under the same name.
             let again = attempted.filter(|last| *next <= *last);
-            let end = again.unwrap_or(batch.last_seq).min(*next + i64::try_from(self.group()).unwrap_or(1) - 1);
+            let end = again
+                .unwrap_or(batch.last_seq)
+                .min(*next + i64::try_from(self.group(Some(&held.job))).unwrap_or(1) - 1);
             let group = if again.is_some() { Group::Again(*next, end) } else { Group::First(*next, end) };
             match self.group_of(held, batch, group).await? {
                 Standing::Open => *next = end + 1,
@@ -220,9 +226,9 @@ impl Feeder<'_> {
             return Ok(Standing::Held);
         }
         let mut is_again = false;
-        let (ready, ended) = loop {
+        let ready = loop {
             match self.attempt(held, batch, &group, is_again).await {
-                Ok(Ok(both)) => break both,
+                Ok(Ok(ready)) => break ready,
                 Ok(Err(standing)) => {
                     self.window.add_permits(count);
                     return Ok(standing);
@@ -240,12 +246,8 @@ impl Feeder<'_> {
             }
         };
         self.window.add_permits(count - ready.len());
-        // What a group leaves out had its outcome before, or waits among the deferred.
-        held.ended(
-            &self.store,
-            if matches!(group, Group::Again(..)) || is_again { count - ready.len() } else { ended },
-        )
-        .await;
+        // The others have their outcome, or wait among the deferred.
+        held.ended(&self.store, count - ready.len()).await;
         self.pass_on(held, ready).await;
         Ok(Standing::Open)
     }
@@ -256,7 +258,7 @@ impl Feeder<'_> {
         batch: &Batch,
         group: &Group,
         is_again: bool,
-    ) -> store::Result<Result<(Vec<Ready>, usize), Standing>> {
+    ) -> store::Result<Result<Vec<Ready>, Standing>> {
         let (job, worker) = (&held.job, &self.lane.dispatcher.worker);
         let mut tx = self.store.begin().await?;
         match tx.standing(batch).await? {
@@ -266,23 +268,25 @@ impl Feeder<'_> {
         let now = job.clock.now();
         let Group::First(first, last) = group else {
             let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
+            let ready = job.put_aside(&mut tx, batch.part, ready, now).await?;
             let attempts: Vec<(i64, i64)> = ready.iter().map(|m| (m.seq, m.attempt)).collect();
             tx.put_further_attempts(batch.part, &attempts, worker, now).await?;
             tx.put_outcomes(batch.part, &ended, now).await?;
             tx.commit().await?;
-            return Ok(Ok((ready, ended.len())));
+            return Ok(Ok(ready));
         };
         if is_again && tx.has_attempted(batch.part, (*first, *last), worker).await? {
             let (ready, _) = job.decide(&mut tx, batch.part, &Group::Again(*first, *last), worker, now).await?;
             // They are to be made under the number that is committed.
             let ready = ready.into_iter().map(Ready::as_first).collect();
-            return Ok(Ok((ready, 0)));
+            return Ok(Ok(ready));
         }
         let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
+        let ready = job.put_aside(&mut tx, batch.part, ready, now).await?;
         tx.put_outcomes(batch.part, &ended, now).await?;
         tx.put_attempts(batch.part, (*first, *last), worker, now).await?;
         tx.commit().await?;
-        Ok(Ok((ready, ended.len())))
+        Ok(Ok(ready))
     }
 
     async fn feed_due(&mut self, job: Arc<Job>, part: Part, seqs: Vec<i64>) -> store::Result<Fed> {
@@ -320,6 +324,7 @@ impl Feeder<'_> {
         }
         let now = job.clock.now();
         let (ready, ended) = job.decide(&mut tx, part, &Group::Deferred(seqs.to_vec()), worker, now).await?;
+        let ready = job.put_aside(&mut tx, part, ready, now).await?;
         tx.put_outcomes(part, &ended, now).await?;
         let over: Vec<i64> = ended.iter().map(|record| record.seq).collect();
         tx.end_deferred(part, &over, worker).await?;
@@ -337,18 +342,51 @@ impl Feeder<'_> {
     }
 
     async fn pass_on(&self, held: &Arc<Held>, ready: Vec<Ready>) {
-        if !ready.is_empty() && self.groups.send(Attempted { held: held.clone(), ready }).await.is_err() {
+        if ready.is_empty() {
+            return;
+        }
+        let slots = self.reserve(&held.job, ready.len()).await;
+        if self.groups.send(Attempted { held: held.clone(), ready, slots }).await.is_err() {
             tracing::error!("the sender is gone; what was attempted will be in doubt");
         }
+    }
+
+    /// Slots for so many messages under every rate that holds; asked until the store answers.
+    async fn reserve(&self, job: &Job, count: usize) -> Option<Slots> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut all: Option<Slots> = None;
+        for (name, slot_us) in &job.limits.paces {
+            let start_us = loop {
+                match self.reserve_one(job, name, count, *slot_us).await {
+                    Ok(start_us) => break start_us,
+                    Err(error) => {
+                        tracing::warn!(%error, "no slots; trying again");
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            };
+            let slots = Slots { start_us, slot_us: *slot_us };
+            all = Some(all.map_or(slots, |other| other.and(slots)));
+        }
+        all
+    }
+
+    async fn reserve_one(&self, job: &Job, name: &str, count: i64, slot_us: i64) -> store::Result<i64> {
+        let mut tx = self.store.begin().await?;
+        let now_us = job.clock.now().as_microsecond();
+        let start_us = tx.reserve(&job.run.namespace, name, count, slot_us, now_us).await?;
+        tx.commit().await?;
+        Ok(start_us)
     }
 }
 
 /// Renders what may go and hands it over. It waits while the provider's queue is full.
 async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mpsc::UnboundedSender<Done>) {
     let mut tag = 0;
-    while let Some(Attempted { held, ready }) = groups.recv().await {
-        for message in ready {
+    while let Some(Attempted { held, ready, slots }) = groups.recv().await {
+        for (index, message) in ready.into_iter().enumerate() {
             tag += 1;
+            held.job.wait_for(slots.map(|s| s.of(index)).max(message.slot)).await;
             let envelope = held.job.envelope(held.part().shard, &message);
             let (envelope, fault) = match envelope {
                 Ok(envelope) => (Some(envelope), None),

@@ -6,6 +6,7 @@
 //! | `lane` | claims, and attempts in groups, before their bytes |
 //! | [`job`] | who of a group may get the message now; the message |
 //! | [`record`] | outcomes in groups |
+//! | [`pace`] | rates, quotas, throttles |
 //! | [`health`] | whether a channel's provider answers at all |
 //! | [`lease`] | until when a worker may go on |
 //! | [`template`], [`mime`] | the message's words and its bytes |
@@ -20,6 +21,7 @@ pub mod job;
 mod lane;
 pub mod lease;
 pub mod mime;
+pub mod pace;
 pub mod providers;
 pub mod record;
 mod seen;

@@ -131,6 +131,9 @@ pub struct Deferral {
 /// The reason of an outcome in doubt, and of a message that is sent again because it was.
 pub const IN_DOUBT: &str = "InDoubt";
 
+/// The reason of a message that waits for the slot that its domain's rate has for it.
+pub const DOMAIN_RATE: &str = "DomainRate";
+
 pub(super) const OF_PART: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 AND shard = $4";
 
 /// Run `r` and channel step `rc` may make attempts now.
@@ -145,7 +148,7 @@ fn same(alias: &str) -> String {
 }
 
 /// The messages of a group that have no outcome: `seq`, `item`, `profile`, how many `attempts` were made, whether the
-/// newest consent is `granted` (asked only where a topic is given), and the key of the item under its own names.
+/// newest consent is `granted` (asked only where a topic is given), the `slot` reserved for it, and the key of the item under its own names.
 pub fn waiting(
     part: Part,
     group: &Group,
@@ -167,9 +170,14 @@ pub fn waiting(
              AND a.step_no = l.step_no AND a.shard = l.shard AND l.seq BETWEEN a.first_seq AND a.last_seq)"
         }
     };
+    let slot = match group {
+        Group::Deferred(_) => format!("CASE WHEN d.reason = '{DOMAIN_RATE}' THEN d.due_us END"),
+        _ => "CAST(NULL AS BIGINT)".to_owned(),
+    };
     select
         .expr_as(Expr::cust(attempts), Alias::new("attempts"))
-        .expr_as(granted(topic, dialect), Alias::new("granted"));
+        .expr_as(granted(topic, dialect), Alias::new("granted"))
+        .expr_as(Expr::cust(slot), Alias::new("slot"));
     for (index, name) in entity.key.iter().enumerate() {
         select.expr_as(Expr::cust(tables::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));
     }

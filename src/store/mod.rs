@@ -15,6 +15,7 @@
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
+//! | `pace` | rates and quotas that all workers share |
 //! | `cancellation` | what waits of a cancelled run |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
@@ -30,6 +31,7 @@ pub mod home;
 pub mod ledger;
 pub mod merge;
 pub mod object;
+mod pace;
 pub mod planning;
 pub mod tally;
 mod worker;

@@ -12,6 +12,7 @@ mod film_rental;
 mod home;
 mod kill_in_mid_send;
 mod nothing_twice;
+mod rates;
 mod rules_agree;
 mod rules_at_random;
 mod smtp_servers;

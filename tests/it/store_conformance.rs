@@ -244,6 +244,22 @@ async fn what_is_left_of_a_batch_is_claimed_by_the_next(store: &Store) {
     store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
 }
 
+async fn slots_follow_each_other_and_quotas_end(store: &Store) {
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.reserve("ns", "channel out", 3, 100, 1_000).await.unwrap(), 1_000);
+    // Whoever asks next, and whatever his clock says, is behind.
+    assert_eq!(tx.reserve("ns", "channel out", 2, 100, 900).await.unwrap(), 1_300);
+    assert_eq!(tx.reserve("ns", "channel out", 1, 100, 1_400).await.unwrap(), 1_500);
+    // Nobody saves up what he did not use.
+    assert_eq!(tx.reserve("ns", "channel out", 1, 100, 9_000).await.unwrap(), 9_000);
+    assert_eq!(tx.reserve("other", "channel out", 1, 100, 0).await.unwrap(), 0);
+    assert_eq!(tx.take_quota(("ns", "out"), 7, 6, 10).await.unwrap(), 6);
+    assert_eq!(tx.take_quota(("ns", "out"), 7, 6, 10).await.unwrap(), 4);
+    assert_eq!(tx.take_quota(("ns", "out"), 7, 6, 10).await.unwrap(), 0);
+    assert_eq!(tx.take_quota(("ns", "out"), 8, 6, 10).await.unwrap(), 6);
+    tx.commit().await.unwrap();
+}
+
 async fn once_is_held_by_what_may_have_arrived(store: &Store) {
     let first = planned(store, "once-1", 2, true).await;
     let batches = claim_all(store, "w", 1).await;
@@ -286,6 +302,7 @@ async fn conforms(url: &str) {
     what_is_put_aside_comes_back_when_it_is_due(&store).await;
     a_stop_holds_at_every_claim_and_attempt(&store).await;
     what_is_left_of_a_batch_is_claimed_by_the_next(&store).await;
+    slots_follow_each_other_and_quotas_end(&store).await;
     once_is_held_by_what_may_have_arrived(&store).await;
 }
 

@@ -79,6 +79,7 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         is_in_by_default: consent.is_some_and(|c| c.default == crate::api::dataset::ConsentDefault::OptedIn),
         once: once(step),
         expires_after: step.expires_after.unwrap_or(default_expiry),
+        throttle: step.throttle.map(|t| t.per_second),
         resends: step.on_doubt == step::OnDoubt::Resend,
     };
     Ok((Compiled::Email(Box::new(plan)), vec![]))

@@ -209,7 +209,10 @@ fn peer(messages: u64) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "counts and times")]
 async fn main() {
     let people = people();
-    println!("{people} messages of about 2 kB, {SESSIONS} connections, at most {} in doubt after a crash", SESSIONS * DEPTH);
+    println!(
+        "{people} messages of about 2 kB, {SESSIONS} connections, at most {} in doubt after a crash",
+        SESSIONS * DEPTH
+    );
     let peer_before = peer(people);
     let ours = campanile(people).await;
     let peer_after = peer(people);

@@ -114,14 +114,12 @@ pub(super) async fn work(mut seat: Seat) {
         let since = seat.spared();
         match seat.relay.clone().connect().await {
             Ok(connection) => {
-                seat.set_ready(true);
                 let (is_dirty, ended) = (false, 0);
                 let mut line = Line { seat: &mut seat, connection, out: vec![], back: &mut back, ended, is_dirty };
                 let offered = line.connection.extensions;
                 let carried =
                     if offered.pipelining && offered.chunking { line.by_chunks().await } else { line.by_data().await };
                 let connection = line.connection;
-                seat.set_ready(false);
                 if carried.is_ok() {
                     connection.quit().await;
                 }
@@ -130,8 +128,8 @@ pub(super) async fn work(mut seat: Seat) {
                 if unopened.is_busy {
                     seat.spare(since);
                 }
-                if let Some(job) = back.pop_front().or_else(|| seat.take_to_fail()) {
-                    seat.end(job, unopened.delivery);
+                for job in back.drain(..).chain(seat.take_to_fail()) {
+                    seat.end(job, unopened.delivery.clone());
                 }
             }
         }

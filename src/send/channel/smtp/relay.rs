@@ -2,8 +2,8 @@
 //!
 //! Connections are opened as messages need them, never more than declared, and each takes from one queue. How many are
 //! used follows the relay: `421` or `451`, wherever it is said, halves them, once for all that was begun before; every
-//! [`GROW_AFTER`] messages taken bring one back. A connection that cannot be opened while others work is not missed:
-//! its message stays in the queue, and there is one connection less until messages are taken again.
+//! [`GROW_AFTER`] messages taken bring one back. A connection that cannot be opened while there are others is not
+//! missed: there is one less until messages are taken again. Where it was the only one, all that wait are told so.
 
 use std::{
     collections::VecDeque,
@@ -79,8 +79,7 @@ struct State {
     under_way: usize,
     /// Connections, from before they are opened until after they are closed.
     open: usize,
-    /// Of them those that carry messages, that wait for one, and that go because they are too many.
-    ready: usize,
+    /// Of them those that wait for a message, and those that go because they are too many.
     waiting: usize,
     leaving: usize,
     /// How many may be open now.
@@ -131,7 +130,7 @@ impl Relay {
     fn open_more(self: &Arc<Self>, state: &mut State) {
         while state.open < state.allowed && state.queue.len() + state.under_way > state.open {
             state.open += 1;
-            tokio::spawn(line::work(Seat { relay: self.clone(), is_ready: false, is_leaving: false }));
+            tokio::spawn(line::work(Seat { relay: self.clone(), is_leaving: false }));
         }
     }
 
@@ -151,19 +150,10 @@ impl Relay {
 /// One connection's place among those that may be open.
 pub(super) struct Seat {
     pub relay: Arc<Relay>,
-    is_ready: bool,
     is_leaving: bool,
 }
 
 impl Seat {
-    /// Whether the connection stands and carries messages.
-    pub fn set_ready(&mut self, is_ready: bool) {
-        let mut state = self.relay.state();
-        state.ready += usize::from(is_ready);
-        state.ready -= usize::from(self.is_ready);
-        self.is_ready = is_ready;
-    }
-
     /// The next message. None: there was none for long, or this connection is one too many.
     pub async fn wait(&mut self) -> Option<Job> {
         let until = Instant::now() + IDLE_MAX;
@@ -202,15 +192,15 @@ impl Seat {
         self.relay.pop(&mut state)
     }
 
-    /// The message that ends with a connection that could not be opened; none as long as others carry them.
-    pub fn take_to_fail(&self) -> Option<Job> {
+    /// The messages that end with a connection that could not be opened: none as long as there are others.
+    pub fn take_to_fail(&self) -> Vec<Job> {
         let mut state = self.relay.state();
-        if state.ready > 0 {
-            state.allowed = state.allowed.min(state.open - 1).max(1);
+        if state.open > 1 {
+            state.allowed = state.allowed.min(state.open - 1);
             state.taken = 0;
-            return None;
+            return vec![];
         }
-        self.relay.pop(&mut state)
+        std::iter::from_fn(|| self.relay.pop(&mut state)).collect()
     }
 
     /// Told last, so that who hears of it and submits another finds this connection free.
@@ -254,7 +244,6 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.set_ready(false);
         let mut state = self.relay.state();
         state.open -= 1;
         state.leaving -= usize::from(self.is_leaving);

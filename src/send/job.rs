@@ -7,7 +7,7 @@ use minijinja::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
-    channel::{Channel, Envelope},
+    channel::{Channel, Envelope, Permission},
     gate::Gate,
     lease::Lease,
     mime,
@@ -140,7 +140,7 @@ impl Job {
     }
 
     /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.
-    pub fn may_go(&self) -> bool {
+    fn may_go(&self) -> bool {
         self.lease.is_held()
             && !self.lease.is_halted()
             && self.lease.is_open(self.run.no, self.step_no)
@@ -312,7 +312,7 @@ impl Job {
     ///
     /// # Errors
     /// Why it cannot be rendered; without personal values.
-    pub fn envelope(&self, shard: i64, message: &Ready) -> Result<Envelope, String> {
+    pub fn envelope(self: &Arc<Self>, shard: i64, message: &Ready) -> Result<Envelope, String> {
         let email = self.email().map_err(|e| e.to_string())?;
         let rendered = email.template.render(message.locale.as_deref(), &message.context)?;
         let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
@@ -331,7 +331,10 @@ impl Job {
             date: self.clock.now(),
         };
         let bytes = mime::bytes(&mail)?;
-        Ok(Envelope { id, from: self.from.clone(), to: message.to.clone(), bytes, folder: self.folder.clone() })
+        let job = self.clone();
+        let permission = Permission::new(move || job.may_go());
+        let (from, to, folder) = (self.from.clone(), message.to.clone(), self.folder.clone());
+        Ok(Envelope { id, from, to, bytes, folder, permission })
     }
 }
 

@@ -396,7 +396,7 @@ async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mps
             let flight = InFlight { held: held.clone(), seq, item, attempt, fault };
             flights.lock().unwrap_or_else(PoisonError::into_inner).insert(tag, flight);
             match envelope {
-                Some(envelope) if held.job.may_go() => held.job.provider.clone().submit(tag, envelope, &tell).await,
+                Some(envelope) => held.job.provider.submit(tag, envelope, &tell).await,
                 _ => {
                     let _ = tell.send(Done { tag, delivery: Delivery::Unsent });
                 }

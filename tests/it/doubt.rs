@@ -2,7 +2,7 @@
 
 use crate::{
     home::{Home, assert_conserved, people, people_manifests},
-    world::scripted_smtp::{Hangup, Say, Script, Server},
+    world::scripted_smtp::{Command, Hangup, Script, Server},
 };
 
 fn home(port: u16, more: &str) -> Home {
@@ -59,7 +59,8 @@ fn what_nobody_knows_is_held_for_a_person() {
 
 #[test]
 fn where_it_is_declared_doubt_is_sent_again_and_counted() {
-    let fickle = Server::start(Script { dots_lost: 2, dot: Say("250 queued"), ..Script::default() });
+    let fickle =
+        Server::start(Script { at: vec![(1, Command::Dot, Hangup), (2, Command::Dot, Hangup)], ..Script::default() });
     let home = home(fickle.port, ", onDoubt: Resend");
     let ran = home.run(&["town", "--deliver", "live"]);
     assert_eq!((ran.code, totals(&home)), (0, (3, 0, 0, 2)), "{ran:?}");

@@ -2,6 +2,8 @@
 //!
 //! The scripted server counts its connections and keeps what it was given; the real one is Postfix's `smtp-sink`.
 
+mod pipelining;
+
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -46,17 +48,18 @@ fn message(n: usize) -> Envelope {
         to: format!("mary.smith{n}@example.org"),
         bytes,
         folder: PathBuf::new(),
+        permission: campanile::send::channel::Permission::default(),
     }
 }
 
 /// A delivery that must come to an end: nothing may stall for ever.
-async fn deliver(smtp: &Smtp, message: &Envelope) -> Delivery {
+async fn deliver(smtp: &Smtp, message: Envelope) -> Delivery {
     tokio::time::timeout(Duration::from_secs(5), smtp.deliver(message)).await.expect("the delivery stalls")
 }
 
 async fn outcome(script: Script) -> Delivery {
     let server = Server::start(script);
-    deliver(&Smtp::new(settings(server.port)), &message(1)).await
+    deliver(&Smtp::new(settings(server.port)), message(1)).await
 }
 
 fn later(delivery: &Delivery) -> Option<Refusal> {
@@ -77,7 +80,7 @@ fn refused(delivery: &Delivery) -> Option<Refusal> {
 async fn a_message_arrives_as_it_was_written() {
     let server = Server::start(Script::default());
     let smtp = Smtp::new(settings(server.port));
-    let delivery = deliver(&smtp, &message(7)).await;
+    let delivery = deliver(&smtp, message(7)).await;
     assert!(matches!(&delivery, Delivery::Sent { receipt } if receipt.contains("queued as 1")), "{delivery:?}");
     let expected = [message(7).bytes.as_slice(), b"\r\n"].concat();
     assert_eq!(server.seen.messages.lock().unwrap().as_slice(), [expected]);
@@ -87,7 +90,7 @@ async fn a_message_arrives_as_it_was_written() {
 async fn a_bare_line_feed_cannot_end_a_message() {
     let server = Server::start(Script::default());
     let smuggled = b"Subject: x\r\n\r\none\n.\nMAIL FROM:<evil@example.com>\r\n\rtwo\r.\r\nthree\r\n".to_vec();
-    let delivery = deliver(&Smtp::new(settings(server.port)), &Envelope { bytes: smuggled, ..message(1) }).await;
+    let delivery = deliver(&Smtp::new(settings(server.port)), Envelope { bytes: smuggled, ..message(1) }).await;
     assert!(matches!(delivery, Delivery::Sent { .. }), "{delivery:?}");
     let messages = server.seen.messages.lock().unwrap();
     let text = String::from_utf8(messages[0].clone()).unwrap();
@@ -127,7 +130,7 @@ async fn one_that_closes_with_421_is_left() {
         let server = Server::start(script);
         let smtp = Smtp::new(settings(server.port));
         for n in 0..3 {
-            let delivery = deliver(&smtp, &message(n)).await;
+            let delivery = deliver(&smtp, message(n)).await;
             assert!(later(&delivery).is_some(), "{delivery:?}");
         }
         assert_eq!(server.seen.accepted.load(SeqCst), 3, "each message gets a connection of its own");
@@ -165,7 +168,7 @@ fn large() -> Envelope {
 
 #[tokio::test]
 async fn lost_within_the_content_is_later() {
-    let delivery = outcome_of(Script { cut: Some(100_000), ..Script::default() }, Tls::None, &large()).await;
+    let delivery = outcome_of(Script { cut: Some(100_000), ..Script::default() }, Tls::None, large()).await;
     assert_eq!(later(&delivery), Some(Refusal::ConnectFailed), "{delivery:?}");
 }
 
@@ -185,7 +188,7 @@ async fn a_server_that_stops_reading_is_later() {
         thread::sleep(Duration::from_secs(20));
         drop(stream);
     });
-    let delivery = deliver(&Smtp::new(settings(port)), &large()).await;
+    let delivery = deliver(&Smtp::new(settings(port)), large()).await;
     assert_eq!(later(&delivery), Some(Refusal::Timeout), "{delivery:?}");
 }
 
@@ -221,14 +224,14 @@ async fn nonsense_is_a_protocol_error() {
         let (mut stream, _) = listener.accept().unwrap();
         while stream.write_all(&[b'2'; 8192]).is_ok() {}
     });
-    let delivery = deliver(&Smtp::new(settings(port)), &message(1)).await;
+    let delivery = deliver(&Smtp::new(settings(port)), message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::ProtocolError), "{delivery:?}");
 }
 
 #[tokio::test]
 async fn nobody_listens() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let delivery = deliver(&Smtp::new(settings(port)), &message(1)).await;
+    let delivery = deliver(&Smtp::new(settings(port)), message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::ConnectFailed), "{delivery:?}");
 }
 
@@ -251,7 +254,7 @@ async fn a_refused_recipient_does_not_cost_the_connection() {
     let server = Server::start(Script { rcpt: Say("550 no"), ..Script::default() });
     let smtp = Smtp::new(settings(server.port));
     for n in 0..4 {
-        assert_eq!(refused(&deliver(&smtp, &message(n)).await), Some(Refusal::RecipientRefused));
+        assert_eq!(refused(&deliver(&smtp, message(n)).await), Some(Refusal::RecipientRefused));
     }
     assert_eq!(server.seen.accepted.load(SeqCst), 1);
     assert_eq!(server.said("RSET"), 3, "the refused transaction is taken back before the next");
@@ -262,7 +265,7 @@ async fn a_connection_that_went_stale_is_replaced_unseen() {
     let server = Server::start(Script { messages_max: 1, ..Script::default() });
     let smtp = Smtp::new(settings(server.port));
     for n in 0..5 {
-        let delivery = deliver(&smtp, &message(n)).await;
+        let delivery = deliver(&smtp, message(n)).await;
         assert!(matches!(delivery, Delivery::Sent { .. }), "{n}: {delivery:?}");
     }
     assert_eq!((server.messages(), server.seen.accepted.load(SeqCst)), (5, 5));
@@ -272,7 +275,7 @@ async fn all(smtp: &Arc<Smtp>, count: usize) -> Vec<Delivery> {
     let tasks: Vec<_> = (0..count)
         .map(|n| {
             let smtp = smtp.clone();
-            tokio::spawn(async move { smtp.deliver(&message(n)).await })
+            tokio::spawn(async move { smtp.deliver(message(n)).await })
         })
         .collect();
     let mut deliveries = vec![];
@@ -324,8 +327,8 @@ async fn a_message_that_stalls_does_not_stop_the_others() {
 async fn a_login_that_fails_is_the_operators_to_mend() {
     let server = Server::start(Script::default());
     let with = |password: &str| Settings { login: Some(("me".into(), password.into())), ..settings(server.port) };
-    assert!(matches!(deliver(&Smtp::new(with("secret")), &message(1)).await, Delivery::Sent { .. }));
-    let delivery = deliver(&Smtp::new(with("wrong")), &message(1)).await;
+    assert!(matches!(deliver(&Smtp::new(with("secret")), message(1)).await, Delivery::Sent { .. }));
+    let delivery = deliver(&Smtp::new(with("wrong")), message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::AuthFailed), "{delivery:?}");
     assert!(!format!("{:?}", with("wrong")).contains("wrong"), "a password must not be printed");
 }
@@ -339,7 +342,7 @@ async fn no_login_in_the_clear_unless_declared() {
         login: Some(("me".into(), "secret".into())),
         ..settings(server.port)
     });
-    let delivery = deliver(&smtp, &message(1)).await;
+    let delivery = deliver(&smtp, message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::AuthFailed), "{delivery:?}");
     assert_eq!(server.said("AUTH"), 0);
 }
@@ -358,7 +361,7 @@ fn certificate() -> (Arc<rustls::ServerConfig>, Vec<u8>) {
 
 const STARTTLS: Act = Say("250-test\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN");
 
-async fn outcome_of(script: Script, tls: Tls, message: &Envelope) -> Delivery {
+async fn outcome_of(script: Script, tls: Tls, message: Envelope) -> Delivery {
     let server = Server::start(script);
     deliver(&Smtp::new(Settings { tls, ..settings(server.port) }), message).await
 }
@@ -376,11 +379,11 @@ async fn tls_is_used_and_the_certificate_is_checked() {
         };
         let smtp = Smtp::new(trusting);
         for n in 0..2 {
-            let delivery = deliver(&smtp, &message(n)).await;
+            let delivery = deliver(&smtp, message(n)).await;
             assert!(matches!(delivery, Delivery::Sent { .. }), "{mode:?}: {delivery:?}");
         }
         assert_eq!((server.messages(), server.seen.accepted.load(SeqCst)), (2, 1));
-        let delivery = deliver(&Smtp::new(Settings { tls: mode, ..settings(server.port) }), &message(1)).await;
+        let delivery = deliver(&Smtp::new(Settings { tls: mode, ..settings(server.port) }), message(1)).await;
         assert_eq!(later(&delivery), Some(Refusal::TlsFailed), "{mode:?}: {delivery:?}");
         assert_eq!(server.messages(), 2);
     }
@@ -394,9 +397,9 @@ async fn the_dot_is_told_apart_under_tls_too() {
         let smtp = |script| {
             Smtp::new(Settings { tls: mode, roots: vec![root.clone()], ..settings(Server::start(script).port) })
         };
-        let delivery = deliver(&smtp(Script { dot: Hangup, ..base() }), &message(1)).await;
+        let delivery = deliver(&smtp(Script { dot: Hangup, ..base() }), message(1)).await;
         assert!(matches!(delivery, Delivery::InDoubt { .. }), "{delivery:?}");
-        let delivery = deliver(&smtp(Script { cut: Some(100_000), ..base() }), &large()).await;
+        let delivery = deliver(&smtp(Script { cut: Some(100_000), ..base() }), large()).await;
         assert_eq!(later(&delivery), Some(Refusal::ConnectFailed), "{delivery:?}");
     }
 }
@@ -407,14 +410,14 @@ async fn starttls_that_fails_is_not_passed_over() {
         // Refused; begun and broken off; answered with nonsense instead of a handshake.
         for starttls in [Say("454 not now"), Hangup, Say("220 go on\r\nnonsense")] {
             let server = Server::start(Script { ehlo: STARTTLS, starttls, ..Script::default() });
-            let delivery = deliver(&Smtp::new(Settings { tls: mode, ..settings(server.port) }), &message(1)).await;
+            let delivery = deliver(&Smtp::new(Settings { tls: mode, ..settings(server.port) }), message(1)).await;
             assert_eq!(later(&delivery), Some(Refusal::TlsFailed), "{mode:?} {starttls:?}: {delivery:?}");
             assert_eq!(server.messages(), 0);
         }
     }
-    let delivery = outcome_of(Script::default(), Tls::Required, &message(1)).await;
+    let delivery = outcome_of(Script::default(), Tls::Required, message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::TlsFailed), "{delivery:?}");
-    let delivery = outcome_of(Script::default(), Tls::Opportunistic, &message(1)).await;
+    let delivery = outcome_of(Script::default(), Tls::Opportunistic, message(1)).await;
     assert!(matches!(delivery, Delivery::Sent { .. }), "not offered: {delivery:?}");
 }
 
@@ -425,7 +428,7 @@ async fn words_before_the_handshake_are_not_believed_after_it() {
     let starttls = Say("220 go on\r\n250-evil\r\n250 AUTH LOGIN");
     let server = Server::start(Script { ehlo: STARTTLS, starttls, tls: Some(tls), ..Script::default() });
     let smtp = Smtp::new(Settings { tls: Tls::Required, roots: vec![root], ..settings(server.port) });
-    let delivery = deliver(&smtp, &message(1)).await;
+    let delivery = deliver(&smtp, message(1)).await;
     assert_eq!(later(&delivery), Some(Refusal::TlsFailed), "{delivery:?}");
 }
 
@@ -450,10 +453,10 @@ async fn the_sink_refuses_as_told() {
     for (options, is_passing) in [(["-q", "rcpt"], true), (["-r", "rcpt"], true), (["-f", "rcpt"], false)] {
         let sink = SmtpSink::start(&options).await.unwrap();
         let smtp = Smtp::new(Settings { host: host(), ..settings(sink.port()) });
-        let delivery = deliver(&smtp, &message(1)).await;
+        let delivery = deliver(&smtp, message(1)).await;
         assert_eq!(later(&delivery).is_some(), is_passing, "{options:?} {delivery:?}");
     }
     let sink = SmtpSink::start(&["-q", "."]).await.unwrap();
-    let delivery = deliver(&Smtp::new(Settings { host: host(), ..settings(sink.port()) }), &message(1)).await;
+    let delivery = deliver(&Smtp::new(Settings { host: host(), ..settings(sink.port()) }), message(1)).await;
     assert!(matches!(delivery, Delivery::InDoubt { .. } | Delivery::Later { .. }), "{delivery:?}");
 }

@@ -3,18 +3,17 @@
 pub mod outbox;
 pub mod smtp;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
 const DETAIL_CHARS_MAX: usize = 200;
 const HIDDEN: &str = "<address>";
 
 /// One ready message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Envelope {
     /// The ledger's id of the message; fit for a file's name.
     pub id: String,
@@ -24,6 +23,27 @@ pub struct Envelope {
     pub bytes: Vec<u8>,
     /// `namespace/campaign/run`, for channels that write files.
     pub folder: PathBuf,
+    pub permission: Permission,
+}
+
+/// Whether a message may go; a provider asks right before its bytes, however long it stood in a queue.
+#[derive(Clone, Default)]
+pub struct Permission(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Permission {
+    pub fn new(may_go: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(may_go)))
+    }
+
+    pub fn is_given(&self) -> bool {
+        self.0.as_ref().is_none_or(|may_go| may_go())
+    }
+}
+
+impl fmt::Debug for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permission({})", self.is_given())
+    }
 }
 
 /// Why a provider did not take a message.
@@ -89,9 +109,18 @@ pub struct Done {
 
 #[async_trait]
 pub trait Channel: Send + Sync {
-    async fn deliver(&self, message: &Envelope) -> Delivery;
+    /// Takes a message. Returns once it stands in the channel's bounded queue, not when it is delivered; `tag` comes
+    /// back with its delivery through `done`.
+    async fn submit(&self, tag: u64, message: Envelope, done: &UnboundedSender<Done>);
 
-    async fn submit(self: Arc<Self>, tag: u64, message: Envelope, done: &UnboundedSender<Done>);
+    /// One message, to its end.
+    async fn deliver(&self, message: Envelope) -> Delivery {
+        let (done, mut ended) = unbounded_channel();
+        self.submit(0, message, &done).await;
+        drop(done);
+        let lost = || Delivery::InDoubt { detail: "the channel broke".to_owned() };
+        ended.recv().await.map_or_else(lost, |done| done.delivery)
+    }
 
     /// Whether an attempt can end without anyone knowing its fate.
     fn may_doubt(&self) -> bool;
@@ -111,6 +140,9 @@ pub fn detail(text: &str) -> String {
 
 /// The same about one message: servers also name people by the part before the `@`.
 pub fn detail_about(text: &str, message: &Envelope) -> String {
+    if is_plain(text, message) {
+        return text.to_owned();
+    }
     let mut text = text.to_owned();
     for address in [&message.to, &message.from] {
         let local = address.rsplit_once('@').map_or("", |(local, _)| local);
@@ -120,6 +152,21 @@ pub fn detail_about(text: &str, message: &Envelope) -> String {
         }
     }
     detail(&text)
+}
+
+/// Whether a text can stay as it is. Nearly every receipt can, and one comes with each message: nothing is allocated.
+fn is_plain(text: &str, message: &Envelope) -> bool {
+    let bytes = text.as_bytes();
+    let names = |address: &str| {
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local).as_bytes();
+        local.len() > 2 && bytes.windows(local.len()).any(|window| window.eq_ignore_ascii_case(local))
+    };
+    bytes.len() <= DETAIL_CHARS_MAX
+        && bytes.iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'@' | b'<'))
+        && text.trim_ascii().len() == text.len()
+        && !text.contains("  ")
+        && !names(&message.to)
+        && !names(&message.from)
 }
 
 /// Hides a name as a whole word, however its letters are written.
@@ -150,10 +197,13 @@ mod tests {
             to: "Mary.Smith@example.org".into(),
             bytes: vec![],
             folder: PathBuf::new(),
+            permission: Permission::default(),
         };
         let of = |text: &str| detail_about(text, &message);
         assert_eq!(of("550 <mary.smith@example.org>: no\r\n mary.smith"), "550 <address> no <address>");
         assert_eq!(of("550 rosemary.smithers stays, SHOP goes"), "550 rosemary.smithers stays, <address> goes");
+        assert_eq!(of("250 2.0.0 Ok: queued as 4XyZ"), "250 2.0.0 Ok: queued as 4XyZ");
+        assert_eq!(of(" 250  ok "), "250 ok");
         assert_eq!(of("a\0b\u{1b}[31m"), "a b [31m");
         assert_eq!(of(&"é".repeat(500)).chars().count(), DETAIL_CHARS_MAX);
     }

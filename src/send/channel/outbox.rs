@@ -9,12 +9,16 @@ use std::{
     io::{self, Write},
     path::{Component, Path, PathBuf},
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
-use super::{Channel, Delivery, Envelope, Refusal, detail};
+use super::{Channel, Delivery, Done, Envelope, Refusal, detail};
 
 /// Files written at once: enough to keep a disk busy, few enough for its handles.
 const CONNECTIONS: usize = 16;
@@ -24,40 +28,27 @@ static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 pub struct Outbox {
     root: PathBuf,
+    places: Arc<Semaphore>,
 }
 
 impl Outbox {
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), places: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 }
 
 #[async_trait]
 impl Channel for Outbox {
-    async fn deliver(&self, message: &Envelope) -> Delivery {
-        if !stays_below(&message.folder) || !is_file_name(&message.id) {
-            let detail = "the message's name leads out of the outbox".to_owned();
-            return Delivery::Refused { reason: Refusal::WriteFailed, detail };
-        }
-        let (root, folder, name, bytes) =
-            (self.root.clone(), message.folder.clone(), message.id.clone(), message.bytes.clone());
-        let written = tokio::task::spawn_blocking(move || write(&root, &folder, &name, &bytes)).await;
-        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => Delivery::Sent { receipt: String::new() },
-            Err(error) => Delivery::Later { reason: Refusal::WriteFailed, detail: detail(&error.to_string()) },
-        }
-    }
-
-    async fn submit(
-        self: std::sync::Arc<Self>,
-        tag: u64,
-        message: Envelope,
-        done: &tokio::sync::mpsc::UnboundedSender<super::Done>,
-    ) {
-        let done = done.clone();
-        tokio::spawn(async move {
-            let delivery = self.deliver(&message).await;
-            let _ = done.send(super::Done { tag, delivery });
+    async fn submit(&self, tag: u64, message: Envelope, done: &UnboundedSender<Done>) {
+        let place = self.places.clone().acquire_owned().await;
+        let (root, done) = (self.root.clone(), done.clone());
+        // A disk blocks: each file has a thread of its own, never one of the runtime's.
+        tokio::task::spawn_blocking(move || {
+            let may_go = message.permission.is_given();
+            let delivery = if may_go { deliver(&root, &message) } else { Delivery::Unsent };
+            drop(place);
+            // Nobody may be left to hear of it.
+            let _ = done.send(Done { tag, delivery });
         });
     }
 
@@ -67,6 +58,17 @@ impl Channel for Outbox {
 
     fn connections(&self) -> usize {
         CONNECTIONS
+    }
+}
+
+fn deliver(root: &Path, message: &Envelope) -> Delivery {
+    if !stays_below(&message.folder) || !is_file_name(&message.id) {
+        let detail = "the message's name leads out of the outbox".to_owned();
+        return Delivery::Refused { reason: Refusal::WriteFailed, detail };
+    }
+    match write(root, &message.folder, &message.id, &message.bytes) {
+        Ok(()) => Delivery::Sent { receipt: String::new() },
+        Err(error) => Delivery::Later { reason: Refusal::WriteFailed, detail: detail(&error.to_string()) },
     }
 }
 
@@ -124,7 +126,14 @@ mod tests {
     fn message() -> Envelope {
         let folder = PathBuf::from("default/hello/hello-1");
         let bytes = b"Subject: x\r\n\r\n".to_vec();
-        Envelope { id: "1-0-0".into(), from: "a@b.c".into(), to: "d@e.f".into(), bytes, folder }
+        Envelope {
+            id: "1-0-0".into(),
+            from: "a@b.c".into(),
+            to: "d@e.f".into(),
+            bytes,
+            folder,
+            permission: Default::default(),
+        }
     }
 
     fn files(folder: &Path) -> Vec<String> {
@@ -139,7 +148,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let outbox = Outbox::new(root.path());
         for _ in 0..2 {
-            assert!(matches!(outbox.deliver(&message()).await, Delivery::Sent { .. }));
+            assert!(matches!(outbox.deliver(message()).await, Delivery::Sent { .. }));
         }
         let folder = root.path().join("default/hello/hello-1");
         assert_eq!(files(&folder), ["1-0-0.eml"]);
@@ -154,7 +163,7 @@ mod tests {
         let writers: Vec<_> = (0..16)
             .map(|_| {
                 let (outbox, large) = (Outbox::new(root.path()), large.clone());
-                tokio::spawn(async move { outbox.deliver(&large).await })
+                tokio::spawn(async move { outbox.deliver(large).await })
             })
             .collect();
         for writer in writers {
@@ -169,7 +178,7 @@ mod tests {
     async fn a_folder_that_cannot_be_written_is_tried_later() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("default"), "a file where the folder should be").unwrap();
-        let delivery = Outbox::new(root.path()).deliver(&message()).await;
+        let delivery = Outbox::new(root.path()).deliver(message()).await;
         assert!(matches!(delivery, Delivery::Later { reason: Refusal::WriteFailed, .. }), "{delivery:?}");
     }
 
@@ -188,7 +197,7 @@ mod tests {
         for (folder, id) in
             [("../out", "1"), ("/tmp", "1"), ("a/../../b", "1"), ("a", "../1"), ("a", ""), ("a", ".x"), ("a", "b/c")]
         {
-            let delivery = outbox.deliver(&Envelope { id: id.into(), folder: folder.into(), ..message() }).await;
+            let delivery = outbox.deliver(Envelope { id: id.into(), folder: folder.into(), ..message() }).await;
             assert!(
                 matches!(delivery, Delivery::Refused { reason: Refusal::WriteFailed, .. }),
                 "{folder} {id}: {delivery:?}"

@@ -41,8 +41,19 @@ pub struct Script {
     pub think: Duration,
     /// The connection is closed without a word after so many messages.
     pub messages_max: usize,
-    /// So many messages, of all connections, are taken and the connection closed without a word.
-    pub dots_lost: usize,
+    /// More connections at once are greeted with 421.
+    pub connections_max: usize,
+    /// Instead of `mail`, `rcpt`, `data` or `dot`, for the message of that number over all connections.
+    pub at: Vec<(usize, Command, Act)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Mail,
+    Rcpt,
+    Data,
+    /// The final dot, or the end of a chunk.
+    Dot,
 }
 
 impl Default for Script {
@@ -60,13 +71,43 @@ impl Default for Script {
             is_implicit: false,
             think: Duration::ZERO,
             messages_max: usize::MAX,
-            dots_lost: 0,
+            connections_max: usize::MAX,
+            at: vec![],
         }
+    }
+}
+
+impl Script {
+    /// A server that takes commands before it answers, and chunks if told so.
+    pub fn pipelining(has_chunks: bool) -> Self {
+        let ehlo = if has_chunks {
+            "250-test\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 CHUNKING"
+        } else {
+            "250-test\r\n250-8BITMIME\r\n250 PIPELINING"
+        };
+        Self { ehlo: Say(ehlo), ..Self::default() }
+    }
+
+    fn act(&self, mail: usize, command: Command) -> Act {
+        let told = self.at.iter().find(|(at, of, _)| (*at, *of) == (mail, command));
+        told.map_or_else(
+            || match command {
+                Command::Mail => self.mail,
+                Command::Rcpt => self.rcpt,
+                Command::Data => self.data,
+                Command::Dot => self.dot,
+            },
+            |(_, _, act)| *act,
+        )
     }
 }
 
 #[derive(Default)]
 pub struct Seen {
+    /// MAIL commands over all connections.
+    pub mails: AtomicUsize,
+    /// Envelopes that had come when the content before them ended.
+    pub pipelined: AtomicUsize,
     pub open: AtomicUsize,
     pub open_max: AtomicUsize,
     pub accepted: AtomicUsize,
@@ -94,6 +135,11 @@ impl Server {
                 seen.accepted.fetch_add(1, SeqCst);
                 let open = seen.open.fetch_add(1, SeqCst) + 1;
                 seen.open_max.fetch_max(open, SeqCst);
+                let script = if open > script.connections_max {
+                    Script { greeting: Say("421 too many connections"), ..script }
+                } else {
+                    script
+                };
                 thread::spawn(move || {
                     let held = stream.try_clone().unwrap();
                     let _ = serve(stream, &script, &seen);
@@ -153,7 +199,9 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
         return Ok(false);
     }
     let mut messages = 0;
-    let mut reader = BufReader::new(wire);
+    // Which MAIL it is, counted from 1 over all connections; whether its recipient was taken.
+    let (mut mail, mut is_wanted) = (0, false);
+    let mut reader = BufReader::with_capacity(1 << 16, wire);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -173,26 +221,49 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
                 }
                 matches!(script.starttls, Say(text) if !text.starts_with('2'))
             }
-            "MAIL" => act(wire, script.mail)?,
-            "RCPT" => act(wire, script.rcpt)?,
+            "MAIL" => {
+                mail = seen.mails.fetch_add(1, SeqCst) + 1;
+                is_wanted = false;
+                act(wire, script.act(mail, Command::Mail))?
+            }
+            "RCPT" => {
+                let said = script.act(mail, Command::Rcpt);
+                is_wanted = matches!(said, Say(text) if text.starts_with('2'));
+                act(wire, said)?
+            }
             "DATA" => {
-                let goes_on = act(wire, script.data)?;
-                if goes_on && matches!(script.data, Say(text) if text.starts_with('3')) {
+                let said = script.act(mail, Command::Data);
+                let goes_on = act(wire, said)?;
+                if goes_on && matches!(said, Say(text) if text.starts_with('3')) {
                     let Some(message) = content(&mut reader, script.cut)? else { return Ok(false) };
-                    thread::sleep(script.think);
-                    let count = {
-                        let mut all = seen.messages.lock().unwrap();
-                        all.push(message);
-                        all.len()
-                    };
-                    if count <= script.dots_lost {
-                        return Ok(false);
+                    if reader.buffer().starts_with(b"MAIL FROM:") {
+                        seen.pipelined.fetch_add(1, SeqCst);
                     }
+                    thread::sleep(script.think);
+                    let goes_on = take(&mut reader, message, is_wanted, script.act(mail, Command::Dot), seen)?;
                     messages += 1;
-                    act(reader.get_mut(), script.dot)? && messages < script.messages_max
+                    goes_on && messages < script.messages_max
                 } else {
                     goes_on
                 }
+            }
+            "BDAT" => {
+                let length = line.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+                let mut message = vec![0; length];
+                if script.cut.is_some_and(|cut| cut < length) {
+                    return Ok(false);
+                }
+                reader.read_exact(&mut message)?;
+                if reader.buffer().starts_with(b"RSET\r\nMAIL FROM:") {
+                    seen.pipelined.fetch_add(1, SeqCst);
+                }
+                thread::sleep(script.think);
+                // As RFC 3030, section 2 has it: the chunk is read whatever is said to it.
+                let refusal = Say("503 no recipient");
+                let said = if is_wanted { script.act(mail, Command::Dot) } else { refusal };
+                let goes_on = take(&mut reader, message, is_wanted, said, seen)?;
+                messages += 1;
+                goes_on && messages < script.messages_max
             }
             "RSET" | "NOOP" => act(wire, Say("250 ok"))?,
             "QUIT" => {
@@ -205,6 +276,20 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
             return Ok(false);
         }
     }
+}
+
+/// Keeps a message before it is answered for; one for nobody is not kept.
+fn take(
+    reader: &mut BufReader<&mut impl Wire>,
+    message: Vec<u8>,
+    is_wanted: bool,
+    said: Act,
+    seen: &Seen,
+) -> io::Result<bool> {
+    if is_wanted {
+        seen.messages.lock().unwrap().push(message);
+    }
+    act(reader.get_mut(), said)
 }
 
 /// A message up to its dot; none if the script cuts it.

@@ -1,24 +1,24 @@
-//! One connection to a relay: commands and replies, each with its deadline, and the content with its final dot.
-//!
-//! lettre has such a connection, too, but its `message` does not tell whether the final dot was written when it fails,
-//! and that decides between trying again and doubt; when it is given up it waits for QUIT without end; and after
-//! STARTTLS it keeps words that came before the handshake. From lettre are the TLS stream and its roots.
+//! One connection to a relay: bytes out, replies in, each with its deadline.
 //!
 //! A command and its reply are two calls, so that several commands can be written before the first reply is read.
 
-#![allow(deprecated, reason = "lettre's stream is public by mistake, says lettre; it is the only way to its TLS")]
+use std::{io, sync::Arc, time::Duration};
 
-use std::{error::Error, io, time::Duration};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
-use lettre::transport::smtp::client::{AsyncNetworkStream, TlsParameters};
-use tokio::{net::TcpStream, time::timeout};
-
-use super::reply::{Garbage, Reply};
+use super::reply::{Garbage, Reply, measure};
 
 /// Long enough for a relay that is alive to take its leave, short enough for nobody to wait for.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 4096;
+/// What fits into one record of TLS goes out whole or not at all (RFC 8446, section 5.1).
+const RECORD_BYTES_MAX: usize = 16 * 1024;
 
 /// How a dialogue broke off.
 #[derive(Debug)]
@@ -41,56 +41,94 @@ impl Fault {
     }
 }
 
+/// A write that failed, and how much of it may have gone out.
+#[derive(Debug)]
+pub(super) struct Torn {
+    pub written: usize,
+    pub fault: Fault,
+}
+
 /// What the server can do, by its answer to EHLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a server offers each or does not")]
 pub(super) struct Extensions {
     pub starttls: bool,
     pub eight_bit: bool,
+    pub pipelining: bool,
+    pub chunking: bool,
     pub auth_plain: bool,
     pub auth_login: bool,
 }
 
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read_buf(into).await,
+            Self::Tls(stream) => stream.read_buf(into).await,
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes).await,
+            Self::Tls(stream) => stream.write(bytes).await,
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(stream) => stream.flush().await,
+        }
+    }
+}
+
 pub(super) struct Connection {
-    stream: AsyncNetworkStream,
-    /// Read and not yet understood.
-    unread: Vec<u8>,
+    stream: Stream,
+    /// Read; what stands before `at` is understood.
+    read: Vec<u8>,
+    at: usize,
     pub extensions: Extensions,
-    pub messages: u32,
-    /// A transaction was refused in its middle: RSET comes before the next.
-    pub is_dirty: bool,
 }
 
 impl Connection {
     pub async fn open(host: &str, port: u16, wait: Duration) -> Result<Self, Fault> {
         let opening = TcpStream::connect((host, port));
         let stream = timeout(wait, opening).await.map_err(|_| Fault::Timeout)?.map_err(Fault::Lost)?;
-        // Commands are small and each waits for its answer: Nagle's algorithm would hold them back.
+        // What is written waits for its answer: Nagle's algorithm would hold it back.
         stream.set_nodelay(true).map_err(Fault::Lost)?;
-        let stream = AsyncNetworkStream::use_existing_tokio1(Box::new(stream));
-        Ok(Self { stream, unread: vec![], extensions: Extensions::default(), messages: 0, is_dirty: false })
+        Ok(Self { stream: Stream::Plain(stream), read: vec![], at: 0, extensions: Extensions::default() })
     }
 
-    /// Goes over to TLS. Afterwards a connection that failed is of no use.
+    /// Goes over to TLS.
     ///
     /// # Errors
     /// What is wrong with the handshake or the certificate.
-    pub async fn encrypt(&mut self, tls: TlsParameters, wait: Duration) -> Result<(), String> {
+    pub async fn encrypt(self, tls: Arc<ClientConfig>, host: &str, wait: Duration) -> Result<Self, String> {
         // Words in the clear must not be taken for the server's words under TLS (as in CVE-2021-38371).
-        if !self.unread.is_empty() {
+        if self.at < self.read.len() {
             return Err("the server spoke between STARTTLS and the handshake".to_owned());
         }
-        match timeout(wait, self.stream.upgrade_tls(tls)).await {
-            Ok(result) => result.map_err(|error| whole_text(&error)),
+        let Stream::Plain(stream) = self.stream else { return Ok(self) };
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        match timeout(wait, TlsConnector::from(tls).connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(Self { stream: Stream::Tls(Box::new(stream)), ..self }),
+            Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no handshake in time".to_owned()),
         }
     }
 
     pub fn is_encrypted(&self) -> bool {
-        self.stream.is_encrypted()
+        matches!(self.stream, Stream::Tls(_))
     }
 
     /// EHLO, or HELO with a server that does not know it.
-    pub async fn hello(&mut self, name: &str, wait: Duration) -> Result<Reply, Fault> {
+    pub async fn hello(&mut self, name: &str, wait: Duration) -> Result<Reply<'static>, Fault> {
         let mut reply = self.ask(&format!("EHLO {name}"), wait).await?;
         self.extensions = Extensions::default();
         if reply.is_done() {
@@ -101,59 +139,95 @@ impl Connection {
         Ok(reply)
     }
 
-    pub async fn ask(&mut self, command: &str, wait: Duration) -> Result<Reply, Fault> {
-        self.write(format!("{command}\r\n").as_bytes(), wait).await?;
-        self.reply(wait).await
+    pub async fn ask(&mut self, command: &str, wait: Duration) -> Result<Reply<'static>, Fault> {
+        let command = format!("{command}\r\n");
+        self.write(command.as_bytes(), &[], wait).await.map_err(|torn| torn.fault)?;
+        Ok(self.reply(wait).await?.into_owned())
     }
 
-    /// Hands all bytes over to the system. On a fault the last of them was not.
-    pub async fn write(&mut self, bytes: &[u8], wait: Duration) -> Result<(), Fault> {
+    /// Hands all bytes over to the system. `ends` are the places about which a failed write must tell whether the bytes
+    /// before them went out.
+    pub async fn write(&mut self, bytes: &[u8], ends: &[usize], wait: Duration) -> Result<(), Torn> {
+        let mut written = 0;
+        let is_encrypted = self.is_encrypted();
         let writing = async {
-            self.stream.write_all(bytes).await?;
+            while written < bytes.len() {
+                let mut stop = bytes.len();
+                // A failed write under TLS does not tell how many of its records went out: none may reach over an end.
+                if is_encrypted && stop - written > RECORD_BYTES_MAX {
+                    stop = ends.iter().copied().find(|end| *end > written).unwrap_or(stop);
+                }
+                match self.stream.write(&bytes[written..stop]).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    count => written += count,
+                }
+            }
             self.stream.flush().await
         };
-        timeout(wait, writing).await.map_err(|_| Fault::Timeout)?.map_err(Fault::Lost)
+        let fault = match timeout(wait, writing).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Fault::Lost(error),
+            Err(_) => Fault::Timeout,
+        };
+        Err(Torn { written, fault })
+    }
+
+    /// Whether something was read that is not yet understood.
+    pub fn has_unread(&self) -> bool {
+        self.at < self.read.len()
     }
 
     /// The deadline is for the whole reply: a server that drips gains nothing.
-    pub async fn reply(&mut self, wait: Duration) -> Result<Reply, Fault> {
-        let reading = async {
-            loop {
-                match Reply::take(&mut self.unread) {
-                    Ok(Some(reply)) => return Ok(reply),
-                    Ok(None) => {}
-                    Err(Garbage) => return Err(Fault::Garbage),
-                }
-                let mut bytes = [0; READ_BYTES];
-                match self.stream.read(&mut bytes).await {
-                    Ok(0) => return Err(Fault::Lost(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(count) => self.unread.extend(&bytes[..count]),
-                    Err(error) => return Err(Fault::Lost(error)),
-                }
-            }
+    pub async fn reply(&mut self, wait: Duration) -> Result<Reply<'_>, Fault> {
+        let (code, length) = match measure(&self.read[self.at..]) {
+            Ok(Some(found)) => found,
+            Ok(None) => timeout(wait, self.read_reply()).await.map_err(|_| Fault::Timeout)??,
+            Err(Garbage) => return Err(Fault::Garbage),
         };
-        timeout(wait, reading).await.map_err(|_| Fault::Timeout)?
+        let start = self.at;
+        self.at += length;
+        Ok(Reply::new(code, &self.read[start..self.at]))
+    }
+
+    async fn read_reply(&mut self) -> Result<(u16, usize), Fault> {
+        self.read.drain(..self.at);
+        self.at = 0;
+        loop {
+            self.read.reserve(READ_BYTES);
+            match self.stream.read(&mut self.read).await {
+                Ok(0) => return Err(Fault::Lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Err(Fault::Lost(error)),
+            }
+            match measure(&self.read) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(Garbage) => return Err(Fault::Garbage),
+            }
+        }
     }
 
     /// Takes leave and waits until the server has closed, so that it no longer counts this connection.
     pub async fn quit(mut self) {
         let leaving = async {
             self.ask("QUIT", QUIT_TIMEOUT).await?;
-            self.stream.read(&mut [0; 1]).await.map_err(Fault::Lost)
+            self.stream.read(&mut self.read).await.map_err(Fault::Lost)
         };
         let _ = timeout(QUIT_TIMEOUT, leaving).await;
     }
 }
 
-fn extensions(reply: &Reply) -> Extensions {
+fn extensions(reply: &Reply<'_>) -> Extensions {
     let mut found = Extensions::default();
     // The first line is the server's name.
-    for line in reply.lines.iter().skip(1) {
+    for line in reply.lines().skip(1) {
         let line = line.to_ascii_uppercase();
         let mut words = line.split([' ', '=']);
         match words.next() {
             Some("STARTTLS") => found.starttls = true,
             Some("8BITMIME") => found.eight_bit = true,
+            Some("PIPELINING") => found.pipelining = true,
+            Some("CHUNKING") => found.chunking = true,
             Some("AUTH") => words.for_each(|word| {
                 found.auth_plain |= word == "PLAIN";
                 found.auth_login |= word == "LOGIN";
@@ -164,70 +238,23 @@ fn extensions(reply: &Reply) -> Extensions {
     found
 }
 
-/// The message as DATA wants it (RFC 5321, section 4.5.2): leading dots doubled, the final dot at its end.
-///
-/// Every line ends with CRLF: servers differ in what a bare CR or LF beside a dot means, and one that takes it for the
-/// end of the message would read the rest as commands (SMTP smuggling).
-pub(super) fn stuffed(message: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + message.len() / 32 + 5);
-    let mut at_start = true;
-    let mut bytes = message.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\r' | b'\n' => {
-                if byte == b'\r' {
-                    bytes.next_if_eq(&b'\n');
-                }
-                out.extend(b"\r\n");
-                at_start = true;
-            }
-            _ => {
-                if byte == b'.' && at_start {
-                    out.push(b'.');
-                }
-                out.push(byte);
-                at_start = false;
-            }
-        }
-    }
-    if !at_start {
-        out.extend(b"\r\n");
-    }
-    out.extend(b".\r\n");
-    out
-}
-
-/// An error with its causes: lettre's own say `Connection error` only.
-pub(super) fn whole_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn dots_are_doubled_and_lines_end_alike() {
-        let of = |text: &str| String::from_utf8(stuffed(text.as_bytes())).unwrap();
-        assert_eq!(of("a\r\n.b\r\n"), "a\r\n..b\r\n.\r\n");
-        assert_eq!(of(".a\n.\nb"), "..a\r\n..\r\nb\r\n.\r\n");
-        assert_eq!(of("a\r.\r\nb\n\r.c"), "a\r\n..\r\nb\r\n\r\n..c\r\n.\r\n");
-        assert_eq!(of(""), ".\r\n");
-    }
-
-    #[test]
     fn extensions_are_read_from_ehlo() {
-        let lines = ["AUTH.example.com", "starttls", "8BITMIME", "AUTH=LOGIN", "AUTH PLAIN XOAUTH2", "SIZE 100"];
-        let found = extensions(&Reply { code: 250, lines: lines.map(str::to_owned).to_vec() });
-        assert_eq!(found, Extensions { starttls: true, eight_bit: true, auth_plain: true, auth_login: true });
+        let reply = b"250-AUTH.example.com\r\n250-starttls\r\n250-8BITMIME\r\n250-AUTH=LOGIN\r\n\
+            250-AUTH PLAIN XOAUTH2\r\n250-Pipelining\r\n250 SIZE 100\r\n";
+        let found = extensions(&Reply::new(250, reply));
+        let expected = Extensions {
+            starttls: true,
+            eight_bit: true,
+            pipelining: true,
+            chunking: false,
+            auth_plain: true,
+            auth_login: true,
+        };
+        assert_eq!(found, expected);
     }
 }

@@ -17,7 +17,7 @@ pub(super) async fn login(
     user: &str,
     password: &str,
     wait: Duration,
-) -> Result<Result<Reply, Fault>, &'static str> {
+) -> Result<Result<Reply<'static>, Fault>, &'static str> {
     let offered = connection.extensions;
     if offered.auth_plain {
         if user.contains('\0') || password.contains('\0') {

@@ -50,7 +50,6 @@ pub(super) struct Torn {
 
 /// What the server can do, by its answer to EHLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "a server offers each or does not")]
 pub(super) struct Extensions {
     pub starttls: bool,
     pub eight_bit: bool,

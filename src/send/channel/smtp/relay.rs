@@ -163,6 +163,10 @@ impl Seat {
                 if state.is_crowded() {
                     state.leaving += 1;
                     self.is_leaving = true;
+                    if !state.queue.is_empty() {
+                        // It may have been woken for a message that one of those that stay has to take.
+                        self.relay.work.notify_last();
+                    }
                     return None;
                 }
                 if let Some(job) = self.relay.pop(&mut state) {

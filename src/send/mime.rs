@@ -1,23 +1,16 @@
 //! Messages by RFC 5322 and RFC 2045, the same bytes for the same input.
 //!
-//! lettre encodes headers and bodies. What it leaves open is closed here: its boundary and date are not taken from the
-//! air, line ends and control characters are made harmless before it sees them, and long words are folded.
+//! They are written straight into one buffer: a campaign's worth of them is most of what a sender's processor does.
+//! Line ends and control characters are made harmless first, and long words are folded.
 
-use lettre::{
-    Address, Message,
-    message::{
-        Mailbox, MultiPart, MultiPartKind, SinglePart,
-        header::{ContentType, HeaderName, HeaderValue},
-    },
-};
-use sha2::{Digest, Sha256};
+mod body;
+
+use self::body::{Encoding, LINE_BYTES_MAX, clean, has_boundary};
 
 /// RFC 5321, section 4.5.3.1: a local part of 64, a path of 256 octets with its angle brackets.
 const LOCAL_BYTES_MAX: usize = 64;
 const ADDRESS_BYTES_MAX: usize = 254;
 const LABEL_BYTES_MAX: usize = 63;
-/// RFC 5322, section 2.1.1, without CRLF.
-const LINE_BYTES_MAX: usize = 998;
 /// Longer ones are cut by every mail reader; a template that makes one has a loop in its subject.
 const SUBJECT_CHARS_MAX: usize = 998;
 /// Of a word in a subject: what is longer is encoded, because an encoded word can be folded and a plain one cannot.
@@ -73,13 +66,29 @@ pub fn is_address(text: &str) -> bool {
         && domain.split('.').all(is_label)
         && local.len() <= LOCAL_BYTES_MAX
         && text.len() <= ADDRESS_BYTES_MAX
-        && text.parse::<Address>().is_ok()
 }
 
 /// The address in `Shop <shop@example.com>`.
 pub fn address_of(mailbox: &str) -> Option<String> {
-    let mailbox = mailbox.parse::<Mailbox>().ok()?;
-    Some(mailbox.email.to_string()).filter(|address| is_address(address))
+    parse_mailbox(mailbox).map(|(_, address)| address.to_owned())
+}
+
+/// The name and the address of `Shop <shop@example.com>`, `"Shop, the" <shop@example.com>` or `shop@example.com`.
+fn parse_mailbox(text: &str) -> Option<(String, &str)> {
+    if text.chars().any(char::is_control) {
+        return None;
+    }
+    let text = text.trim();
+    let (name, address) = match text.strip_suffix('>').and_then(|text| text.rsplit_once('<')) {
+        Some((name, address)) => (name.trim(), address),
+        None => ("", text),
+    };
+    let name = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None if name.contains(['"', '<', '>']) => return None,
+        None => name.to_owned(),
+    };
+    is_address(address).then_some((name, address))
 }
 
 /// The message's bytes.
@@ -95,61 +104,135 @@ pub fn bytes(mail: &Mail<'_>) -> Result<Vec<u8>, MessageProblem> {
 /// # Errors
 /// Which header cannot be written, without its value.
 pub fn bytes_with(mail: &Mail<'_>, headers: &[(&str, &str)]) -> Result<Vec<u8>, MessageProblem> {
-    let mut builder = Message::builder()
-        .from(mailbox("from", mail.from)?)
-        .to(mailbox("to", mail.to)?)
-        .raw_header(subject(mail.subject))
-        .raw_header(header("Message-ID", &format!("<{}>", mail.message_id))?)
-        .raw_header(header("Date", &date(mail.date)?)?);
+    let length = |text: Option<&str>| text.map_or(0, |text| text.len() + text.len() / 8);
+    let mut out = Vec::with_capacity(1_024 + length(mail.text) + length(mail.html));
+    put_mailbox("From", mail.from, &mut out).ok_or(MessageProblem::NotAnAddress("from"))?;
+    put_mailbox("To", mail.to, &mut out).ok_or(MessageProblem::NotAnAddress("to"))?;
     if let Some(reply_to) = mail.reply_to {
-        builder = builder.reply_to(mailbox("replyTo", reply_to)?);
+        put_mailbox("Reply-To", reply_to, &mut out).ok_or(MessageProblem::NotAnAddress("replyTo"))?;
     }
+    put_subject(mail.subject, &mut out);
+    put_header("Message-ID", &format!("<{}>", mail.message_id), &mut out)?;
+    put_header("Date", &date(mail.date)?, &mut out)?;
     for (name, value) in headers {
-        builder = builder.raw_header(header(name, value)?);
+        put_header(name, value, &mut out)?;
     }
-    let text = mail.text.map(|text| single(ContentType::TEXT_PLAIN, text));
-    let html = mail.html.map(|html| single(ContentType::TEXT_HTML, html));
-    let message = match (text, html) {
+    out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    match (mail.text.map(clean), mail.html.map(clean)) {
         (Some(text), Some(html)) => {
-            let alternative = MultiPart::builder().kind(MultiPartKind::Alternative).boundary(boundary(mail));
-            builder.multipart(alternative.singlepart(text).singlepart(html))
+            let boundary = boundary(mail.message_id, &[&text, &html]);
+            put(&mut out, &["Content-Type: multipart/alternative; boundary=\"", &boundary, "\"\r\n\r\n"]);
+            for (kind, body) in [("plain", &text), ("html", &html)] {
+                put(&mut out, &["--", &boundary, "\r\n"]);
+                put_part(kind, body, &mut out);
+            }
+            put(&mut out, &["--", &boundary, "--\r\n"]);
         }
-        (Some(part), None) | (None, Some(part)) => builder.singlepart(part),
-        (None, None) => builder.singlepart(single(ContentType::TEXT_PLAIN, "")),
-    };
-    Ok(message.map_err(|_| MessageProblem::NotAnAddress("from"))?.formatted())
+        (None, Some(html)) => put_part("html", &html, &mut out),
+        (text, None) => put_part("plain", &text.unwrap_or_default(), &mut out),
+    }
+    Ok(out)
 }
 
-fn mailbox(what: &'static str, text: &str) -> Result<Mailbox, MessageProblem> {
-    let problem = MessageProblem::NotAnAddress(what);
-    if text.chars().any(char::is_control) {
-        return Err(problem);
+fn put(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+}
+
+fn put_part(kind: &str, body: &str, out: &mut Vec<u8>) {
+    let encoding = Encoding::of(body);
+    put(out, &["Content-Type: text/", kind, "; charset=utf-8\r\nContent-Transfer-Encoding: ", encoding.name()]);
+    out.extend_from_slice(b"\r\n\r\n");
+    encoding.put(body, out);
+}
+
+fn put_mailbox(name: &str, text: &str, out: &mut Vec<u8>) -> Option<()> {
+    let (display, address) = parse_mailbox(text)?;
+    put(out, &[name, ": "]);
+    if display.is_empty() {
+        put(out, &[address, "\r\n"]);
+        return Some(());
     }
-    match text.parse::<Mailbox>() {
-        Ok(mailbox) if is_address(mailbox.email.as_ref()) => Ok(mailbox),
-        _ => Err(problem),
+    let is_short = display.len() <= WORD_BYTES_MAX && !display.contains("=?");
+    if is_short && display.bytes().all(|b| b.is_ascii_alphanumeric() || b" !#$%&'*+-/=?^_`{|}~".contains(&b)) {
+        put(out, &[&display]);
+    } else if is_short && display.is_ascii() {
+        put(out, &["\"", &display.replace('\\', "\\\\").replace('"', "\\\""), "\""]);
+    } else {
+        put(out, &[&encoded_words(&display, name.len() + 2)]);
     }
+    put(out, &["\r\n <", address, ">\r\n"]);
+    Some(())
 }
 
 /// RFC 5322, section 3.3, always in UTC.
 fn date(at: jiff::Timestamp) -> Result<String, MessageProblem> {
-    let zoned = at.to_zoned(jiff::tz::TimeZone::UTC);
-    // lettre reads the header back, and puts the present time in place of a year before 1970.
-    if !(1970..=9999).contains(&zoned.year()) {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+    // Mail systems read years of four digits; before 1970 none was sent.
+    if !(1970..=9999).contains(&at.year()) {
         return Err(MessageProblem::Date);
     }
-    jiff::fmt::strtime::format("%a, %d %b %Y %H:%M:%S +0000", &zoned).map_err(|_| MessageProblem::Date)
+    let index = |n: i8| usize::try_from(n).unwrap_or(0);
+    let day = DAYS[index(at.weekday().to_monday_zero_offset()) % 7];
+    let month = MONTHS[index(at.month() - 1) % 12];
+    let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+    Ok(format!("{day}, {:02} {month} {} {hour:02}:{minute:02}:{second:02} +0000", at.day(), at.year()))
 }
 
-fn subject(text: &str) -> HeaderValue {
-    let text: String = one_line(text).chars().take(SUBJECT_CHARS_MAX).collect();
-    let name = HeaderName::new_from_ascii_str("Subject");
+fn put_subject(text: &str, out: &mut Vec<u8>) {
+    let text = one_line(text);
+    let end = text.char_indices().nth(SUBJECT_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+    let text = &text[..end];
     let is_plain = |word: &str| word.is_ascii() && word.len() <= WORD_BYTES_MAX && !word.contains("=?");
     if text.split(' ').all(is_plain) {
-        return HeaderValue::new(name, text);
+        put_folded("Subject", text, out);
+    } else {
+        put(out, &["Subject: ", &encoded_words(text, "Subject: ".len()), "\r\n"]);
     }
-    let coded = encoded_words(&text, "Subject: ".len());
-    HeaderValue::dangerous_new_pre_encoded(name, text, coded)
+}
+
+/// A header of ASCII words, folded between them.
+fn put_header(name: &str, value: &str, out: &mut Vec<u8>) -> Result<(), MessageProblem> {
+    let problem = || MessageProblem::Header(name.chars().filter(char::is_ascii_graphic).take(76).collect());
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+    let is_value = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let fits = |word: &str| word.len() + name.len() + 2 < LINE_BYTES_MAX;
+    if !is_name || !is_value || value.trim() != value || !value.split(' ').all(fits) {
+        return Err(problem());
+    }
+    put_folded(name, value, out);
+    Ok(())
+}
+
+fn put_folded(name: &str, value: &str, out: &mut Vec<u8>) {
+    put(out, &[name, ":"]);
+    let mut column = name.len() + 1;
+    for (index, word) in value.split_ascii_whitespace().enumerate() {
+        if index > 0 && column + 1 + word.len() > 76 {
+            out.extend_from_slice(b"\r\n");
+            column = 0;
+        }
+        put(out, &[" ", word]);
+        column += 1 + word.len();
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Of the Message-ID, so that the same message has the same bytes, and never one that a part contains. At most 70
+/// characters (RFC 2046, section 5.1.1).
+fn boundary(message_id: &str, parts: &[&str]) -> String {
+    let letters: String = message_id.bytes().filter(u8::is_ascii_alphanumeric).take(48).map(char::from).collect();
+    // `=_` cannot stand in quoted-printable (RFC 2045, section 6.7).
+    let mut boundary = format!("=_{letters}");
+    // A text has room for only so many of them.
+    for attempt in 1.. {
+        if !parts.iter().any(|part| has_boundary(part, &boundary)) {
+            break;
+        }
+        boundary = format!("=_{letters}.{attempt}");
+    }
+    boundary
 }
 
 /// RFC 2047, section 4.1, as base64: words of at most 75 characters, one a line, no character cut in two.
@@ -166,53 +249,6 @@ fn encoded_words(text: &str, indent: usize) -> String {
         chunk.push(c);
     }
     out + &format!("=?utf-8?b?{}?=", base64(chunk.as_bytes()))
-}
-
-/// A header of ASCII words, folded between them.
-fn header(name: &str, value: &str) -> Result<HeaderValue, MessageProblem> {
-    let problem = || MessageProblem::Header(name.chars().filter(char::is_ascii_graphic).take(76).collect());
-    let is_name = name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-    let is_value = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    if !is_name || !is_value || value.trim() != value {
-        return Err(problem());
-    }
-    let header_name = HeaderName::new_from_ascii(name.to_owned()).map_err(|_| problem())?;
-    let (mut folded, mut column) = (String::new(), name.len() + 1);
-    for word in value.split_ascii_whitespace() {
-        if word.len() >= LINE_BYTES_MAX - name.len() - 2 {
-            return Err(problem());
-        }
-        if !folded.is_empty() {
-            folded.push_str(if column + 1 + word.len() > 76 { "\r\n " } else { " " });
-            column = if folded.ends_with("\r\n ") { 0 } else { column };
-        }
-        folded.push_str(word);
-        column += 1 + word.len();
-    }
-    Ok(HeaderValue::dangerous_new_pre_encoded(header_name, value.to_owned(), folded))
-}
-
-/// Of the content, so that no content can contain it, and the same message has the same bytes.
-fn boundary(mail: &Mail<'_>) -> String {
-    let mut hash = Sha256::new();
-    for part in [mail.message_id, mail.text.unwrap_or_default(), mail.html.unwrap_or_default()] {
-        hash.update(part.len().to_be_bytes());
-        hash.update(part);
-    }
-    let hash = hash.finalize();
-    let digits: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    // `=_` cannot stand in quoted-printable (RFC 2045, section 6.7).
-    format!("=_{digits}")
-}
-
-fn single(kind: ContentType, body: &str) -> SinglePart {
-    SinglePart::builder().header(kind).body(lines(body))
-}
-
-/// One kind of line end, and no control character but the tab: a lone CR or a NUL has no place in mail (RFC 5322, 2.3).
-fn lines(text: &str) -> String {
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 /// Words with single spaces between them: a line break in a header would begin another one.
@@ -351,10 +387,12 @@ mod tests {
 
     #[test]
     fn a_content_cannot_close_its_part() {
-        let honest = mail("a@b.com", "x");
-        let evil = format!("--{}--", boundary(&honest));
+        let written = text_of(&mail("a@b.com", "x"));
+        let honest = written.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
+        let evil = format!("--{honest}--\r\n--{honest}.1--");
         let written = text_of(&Mail { text: Some(&evil), ..mail("a@b.com", "x") });
-        let used = boundary(&Mail { text: Some(&evil), ..mail("a@b.com", "x") });
+        let used = written.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(used.starts_with("=_") && used.len() <= 70, "{used}");
         assert_eq!(written.matches(&format!("--{used}")).count(), 3, "{written}");
     }
 

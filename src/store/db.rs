@@ -33,6 +33,9 @@ pub enum Bind {
     Int(Option<i64>),
     Real(Option<f64>),
     Bool(Option<bool>),
+    /// A column of values, for `unnest`; PostgreSQL only.
+    Ints(Vec<i64>),
+    Texts(Vec<Option<String>>),
 }
 
 impl From<&str> for Bind {
@@ -339,27 +342,6 @@ impl Tx {
         }
     }
 
-    /// Appends rows to a table of ours, by COPY where there is one.
-    pub(super) async fn append(
-        &mut self,
-        table: &str,
-        columns: &[&str],
-        rows: impl Iterator<Item = Vec<Bind>>,
-    ) -> Result<()> {
-        let names = columns.join(", ");
-        if self.dialect() == Dialect::Postgres {
-            let mut data = String::new();
-            for row in rows {
-                copy_row(&mut data, &row);
-            }
-            self.copy_in(&format!("COPY {table} ({names}) FROM STDIN"), data.as_bytes()).await?;
-            return Ok(());
-        }
-        let marks: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
-        let insert = format!("INSERT INTO {table} ({names}) VALUES ({})", marks.join(", "));
-        self.execute_each(&insert, rows.collect()).await
-    }
-
     /// Sends rows in PostgreSQL's text format to `COPY … FROM STDIN`. An error on SQLite, which has none.
     pub(super) async fn copy_in(&mut self, statement: &str, data: &[u8]) -> Result<u64> {
         let Inner::Postgres(tx) = &mut self.inner else {
@@ -387,6 +369,7 @@ fn sqlite_arguments(binds: Vec<Bind>) -> Result<SqliteArguments> {
             Bind::Int(v) => sqlx::Arguments::add(&mut arguments, v),
             Bind::Real(v) => sqlx::Arguments::add(&mut arguments, v),
             Bind::Bool(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Ints(_) | Bind::Texts(_) => Err("SQLite has no arrays".into()),
         };
         added.map_err(|e| Error::Internal(e.to_string()))?;
     }
@@ -401,32 +384,12 @@ fn postgres_arguments(binds: Vec<Bind>) -> Result<PgArguments> {
             Bind::Int(v) => sqlx::Arguments::add(&mut arguments, v),
             Bind::Real(v) => sqlx::Arguments::add(&mut arguments, v),
             Bind::Bool(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Ints(v) => sqlx::Arguments::add(&mut arguments, v),
+            Bind::Texts(v) => sqlx::Arguments::add(&mut arguments, v),
         };
         added.map_err(|e| Error::Internal(e.to_string()))?;
     }
     Ok(arguments)
-}
-
-/// One line of PostgreSQL's COPY text format.
-fn copy_row(out: &mut String, row: &[Bind]) {
-    use std::fmt::Write;
-    for (index, bind) in row.iter().enumerate() {
-        if index > 0 {
-            out.push('\t');
-        }
-        // Writing to a String cannot fail.
-        let _ = match bind {
-            Bind::Text(Some(text)) => {
-                copy_text(out, text);
-                Ok(())
-            }
-            Bind::Int(Some(n)) => write!(out, "{n}"),
-            Bind::Real(Some(n)) => write!(out, "{n}"),
-            Bind::Bool(Some(b)) => write!(out, "{b}"),
-            Bind::Text(None) | Bind::Int(None) | Bind::Real(None) | Bind::Bool(None) => write!(out, "\\N"),
-        };
-    }
-    out.push('\n');
 }
 
 /// Text with the escapes of COPY's text format.

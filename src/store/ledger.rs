@@ -143,6 +143,9 @@ pub(super) const OPEN: &str = "r.state = 'Sending' \
         OR (s.scope = 'Campaign' AND s.namespace = r.namespace AND s.name = r.campaign) \
         OR (s.scope = 'Channel' AND s.namespace = r.namespace AND s.name = rc.channel))";
 
+const APPEND_OUTCOME: &str =
+    "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, detail, at_us)";
+
 fn same(alias: &str) -> String {
     ["run_day", "run_no", "step_no", "shard", "seq"].map(|k| format!("{alias}.{k} = l.{k}")).join(" AND ")
 }
@@ -289,12 +292,33 @@ impl Tx {
         if outcomes.is_empty() {
             return Ok(());
         }
-        let columns = ["run_day", "run_no", "step_no", "shard", "seq", "outcome", "reason", "detail", "at_us"];
-        let rows = outcomes.iter().map(|o| {
-            let (reason, detail) = (o.reason.clone(), o.detail.clone());
-            part.keyed([o.seq.into(), o.outcome.as_str().into(), reason.into(), detail.into(), micros(now).into()])
-        });
-        self.append("outcome", &columns, rows).await?;
+        match self.dialect() {
+            Dialect::Sqlite => {
+                let sql = format!("{APPEND_OUTCOME} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+                let rows = outcomes.iter().map(|o| {
+                    let outcome = o.outcome.as_str().into();
+                    let (reason, detail) = (o.reason.clone().into(), o.detail.clone().into());
+                    part.keyed([o.seq.into(), outcome, reason, detail, micros(now).into()])
+                });
+                self.execute_each(&sql, rows.collect()).await?;
+            }
+            Dialect::Postgres => {
+                // One round trip; COPY takes several, and waits for delayed acknowledgements between them.
+                let sql = format!(
+                    "{APPEND_OUTCOME} SELECT $1, $2, $3, $4, u.seq, u.outcome, u.reason, u.detail, $5 \
+                     FROM unnest($6, $7, $8, $9) AS u (seq, outcome, reason, detail)"
+                );
+                let texts = |text: fn(&Recorded) -> Option<String>| Bind::Texts(outcomes.iter().map(text).collect());
+                let columns = [
+                    micros(now).into(),
+                    Bind::Ints(outcomes.iter().map(|o| o.seq).collect()),
+                    texts(|o| Some(o.outcome.as_str().to_owned())),
+                    texts(|o| o.reason.clone()),
+                    texts(|o| o.detail.clone()),
+                ];
+                self.execute(Sql::composed(sql, part.keyed(columns))).await?;
+            }
+        }
         let counts = tally::of(outcomes);
         self.put_tally(part, &counts).await?;
         let free = "DELETE FROM once_fence WHERE run_no = $1 AND item = $2 AND step = \

@@ -34,8 +34,11 @@
 //!
 //! - **No audience is ever in memory.** Up to the rendering of a message all work is set-based SQL; Rust holds one batch.
 //! - **One outcome each.** `entered = sent + failed + excluded + expired + cancelled + inDoubt + waiting`, in every status.
-//! - **An attempt is committed before its bytes go out**, its outcome after. A committed attempt without an outcome is
-//!   `InDoubt`, never sent again by itself, and never more than `connections × depth` of them arise at once.
+//! - **An attempt is committed before its bytes go out**, its outcome after, both in groups. A committed attempt without
+//!   an outcome or a known failure is `InDoubt`; a process never has more than `connections × depth` of them, whatever
+//!   it claims, and nobody sends them again but where the step says `onDoubt: Resend`, or a person does.
+//! - **Who may be dead writes nothing.** A worker ends by its own monotonic clock before others take its work over, and
+//!   every commit of its attempts and outcomes checks that the work is still its own.
 //! - **Names are identity.** What was sent is remembered under namespace and name; no UID, no object and no file has to
 //!   survive for nothing to go out twice. `run (namespace, name)` is unique: that is the fence between two controllers.
 //! - **A run reads its own revision**, pinned by hash in the store, never the catalog.

@@ -139,7 +139,7 @@ mod tests {
             Encoding::QuotedPrintable => {
                 let (mut bytes, mut rest) = (vec![], text.replace("=\r\n", ""));
                 while let Some(at) = rest.find('=') {
-                    bytes.extend_from_slice(rest[..at].as_bytes());
+                    bytes.extend_from_slice(&rest.as_bytes()[..at]);
                     bytes.push(u8::from_str_radix(&rest[at + 1..at + 3], 16).unwrap());
                     rest = rest[at + 3..].to_owned();
                 }

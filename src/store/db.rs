@@ -223,7 +223,11 @@ impl Db {
         match self {
             Self::Sqlite(pool, _) => sqlx::migrate!("src/store/migrations/sqlite").run(pool).await?,
             Self::Postgres(pool) => {
-                sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS campanile").execute(pool).await?;
+                // Two processes may begin on an empty database at once: IF NOT EXISTS still fails for the later of them.
+                let create = || sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS campanile").execute(pool);
+                if create().await.is_err() {
+                    create().await?;
+                }
                 sqlx::migrate!("src/store/migrations/postgres").run(pool).await?;
             }
         }

@@ -316,3 +316,14 @@ async fn sqlite_conforms() {
 async fn postgres_conforms() {
     conforms(&Postgres::shared().await.unwrap().database().await.unwrap()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_processes_may_begin_on_an_empty_database_at_once() {
+    for _ in 0..5 {
+        let url = Postgres::shared().await.unwrap().database().await.unwrap();
+        let stores = futures::future::join_all((0..8).map(|_| Store::open(&url))).await;
+        for store in stores {
+            store.unwrap().enter("me", "test").await.unwrap();
+        }
+    }
+}

@@ -26,7 +26,7 @@ use crate::{
     store::{
         self, Sql, Store,
         campaign::Run,
-        ledger::{Batch, Part},
+        ledger::{Batch, Part, Whose},
     },
 };
 
@@ -199,7 +199,8 @@ impl Dispatcher {
         if let Some(last) = last
             && may_doubt
         {
-            record::doubt(&mut tx, batch.part, (batch.first_seq, last), resends, self.clock.now()).await?;
+            record::doubt(&mut tx, batch.part, ((batch.first_seq, last), Whose::Batch), resends, self.clock.now())
+                .await?;
             next = last + 1;
         }
         if next > batch.last_seq {
@@ -219,12 +220,12 @@ impl Dispatcher {
         let leased = tx.leased(part, dead).await?;
         let mut back = vec![];
         for (seq, _) in leased {
-            let doubt = if may_doubt { tx.unknown_fates(part, (seq, seq)).await? } else { vec![] };
+            let doubt = if may_doubt { tx.unknown_fates(part, (seq, seq), Whose::Lease).await? } else { vec![] };
             if doubt.is_empty() {
                 back.push(seq);
                 continue;
             }
-            record::doubt(&mut tx, part, (seq, seq), resends, self.clock.now()).await?;
+            record::doubt(&mut tx, part, ((seq, seq), Whose::Lease), resends, self.clock.now()).await?;
             if !resends {
                 tx.end_deferred(part, &[seq], dead).await?;
             }

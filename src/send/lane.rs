@@ -20,7 +20,7 @@ use super::{
 use crate::store::{
     self, Store,
     claims::Claim,
-    ledger::{Batch, Group, Part, Standing},
+    ledger::{Batch, Group, Part, Standing, Whose},
 };
 
 /// Of one claim: a row of the store for so many messages.
@@ -177,7 +177,14 @@ impl Feeder<'_> {
             && held.job.provider.may_doubt()
         {
             let mut tx = self.store.begin().await?;
-            record::doubt(&mut tx, batch.part, (batch.first_seq, last), held.job.resends, held.job.clock.now()).await?;
+            record::doubt(
+                &mut tx,
+                batch.part,
+                ((batch.first_seq, last), Whose::Batch),
+                held.job.resends,
+                held.job.clock.now(),
+            )
+            .await?;
             tx.commit().await?;
             *next = last + 1;
             held.ended(&self.store, usize::try_from(*next - batch.first_seq).unwrap_or(0)).await;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::store::{
     self, Store, Tx,
-    ledger::{Batch, Deferral, IN_DOUBT, Outcome, Part, Recorded, Standing},
+    ledger::{Batch, Deferral, IN_DOUBT, Outcome, Part, Recorded, Standing, Whose},
 };
 
 /// The first retry comes after this, each further one after twice the time.
@@ -255,8 +255,14 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
 }
 
 /// Deals with what a worker attempted that is gone, and nobody knows the fate of.
-pub async fn doubt(tx: &mut Tx, part: Part, range: (i64, i64), resends: bool, now: Timestamp) -> store::Result<()> {
-    let unknown = tx.unknown_fates(part, range).await?;
+pub async fn doubt(
+    tx: &mut Tx,
+    part: Part,
+    (range, of): ((i64, i64), Whose),
+    resends: bool,
+    now: Timestamp,
+) -> store::Result<()> {
+    let unknown = tx.unknown_fates(part, range, of).await?;
     if resends {
         let again: Vec<(i64, i64)> = unknown.into_iter().map(|(seq, _, attempt)| (seq, attempt)).collect();
         return tx.put_resends(part, &again, now).await;

@@ -97,6 +97,13 @@ pub enum Standing {
     Lost,
 }
 
+/// Under which of its two kinds of claim a worker attempted a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Batch,
+    Lease,
+}
+
 /// Which messages of a part a group attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -385,16 +392,23 @@ impl Tx {
     }
 
     /// Messages of a range with an attempt that has neither an outcome nor a known failure. Triples are (seq, item,
-    /// number of the attempt).
-    pub async fn unknown_fates(&mut self, part: Part, range: (i64, i64)) -> Result<Vec<(i64, String, i64)>> {
-        let sql = "SELECT l.seq, l.item, max(a.attempt) FROM attempt a JOIN ledger l ON l.run_day = a.run_day AND l.run_no = a.run_no \
+    /// number of the attempt). What is deferred belongs to whoever leases it there, not to the range's owner: `of` says
+    /// whose part is asked for.
+    pub async fn unknown_fates(&mut self, part: Part, range: (i64, i64), of: Whose) -> Result<Vec<(i64, String, i64)>> {
+        let elsewhere = match of {
+            Whose::Batch => format!("AND NOT EXISTS (SELECT 1 FROM deferred d WHERE {})", same("d")),
+            Whose::Lease => String::new(),
+        };
+        let sql = format!(
+            "SELECT l.seq, l.item, max(a.attempt) FROM attempt a JOIN ledger l ON l.run_day = a.run_day AND l.run_no = a.run_no \
                      AND l.step_no = a.step_no AND l.shard = a.shard AND l.seq BETWEEN a.first_seq AND a.last_seq \
                    WHERE a.run_day = $1 AND a.run_no = $2 AND a.step_no = $3 AND a.shard = $4 AND a.first_seq <= $6 AND a.last_seq >= $5 \
                      AND l.seq BETWEEN $5 AND $6 \
                      AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq) \
-                     AND NOT EXISTS (SELECT 1 FROM failure f WHERE f.run_day = l.run_day AND f.run_no = l.run_no AND f.step_no = l.step_no AND f.shard = l.shard AND f.seq = l.seq AND f.attempt = a.attempt) \
-                   GROUP BY l.seq, l.item ORDER BY l.seq";
-        let rows = self.fetch(Sql::composed(sql.to_owned(), part.keyed([range.0.into(), range.1.into()]))).await?;
+                     AND NOT EXISTS (SELECT 1 FROM failure f WHERE f.run_day = l.run_day AND f.run_no = l.run_no AND f.step_no = l.step_no AND f.shard = l.shard AND f.seq = l.seq AND f.attempt = a.attempt) {elsewhere} \
+                   GROUP BY l.seq, l.item ORDER BY l.seq"
+        );
+        let rows = self.fetch(Sql::composed(sql, part.keyed([range.0.into(), range.1.into()]))).await?;
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).collect()
     }
 }

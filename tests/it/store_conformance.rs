@@ -7,7 +7,7 @@ use campanile::store::{
     campaign::{NewRun, Origin, Run, State},
     claims::Claim,
     home::Scope,
-    ledger::{Batch, Deferral, Outcome, Recorded, Standing},
+    ledger::{Batch, Deferral, Outcome, Recorded, Standing, Whose},
     planning::ChannelStep,
 };
 use jiff::Timestamp;
@@ -139,7 +139,7 @@ async fn who_was_taken_over_records_nothing(store: &Store) {
         assert!(!end(store, &batch, Outcome::Sent).await, "the old owner must not record");
         let mut tx = store.begin().await.unwrap();
         assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Lost);
-        let unknown = tx.unknown_fates(taken.part, (taken.first_seq, taken.last_seq)).await.unwrap();
+        let unknown = tx.unknown_fates(taken.part, (taken.first_seq, taken.last_seq), Whose::Batch).await.unwrap();
         assert_eq!(unknown.len(), 1);
         assert!(
             tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), "slow", at(2)).await.is_err(),
@@ -173,7 +173,7 @@ async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     assert!(claim(60).await.unwrap().is_none(), "it is leased");
     let mut tx = store.begin().await.unwrap();
     // The first attempt is known to have failed: nothing is in doubt.
-    assert!(tx.unknown_fates(part, (seq, seq)).await.unwrap().is_empty());
+    assert!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().is_empty());
     assert_eq!(tx.leased(part, "w").await.unwrap(), [(seq, 1)]);
     drop(tx);
     // Given back without a trace of its second attempt, or with one that was committed and surely not made.
@@ -186,9 +186,9 @@ async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     assert_eq!(claim(62).await.unwrap(), Some(Claim::Due(part, vec![seq])));
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.leased(part, "w").await.unwrap(), [(seq, 2)]);
-    assert!(tx.unknown_fates(part, (seq, seq)).await.unwrap().is_empty());
+    assert!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().is_empty());
     tx.put_further_attempts(part, &[(seq, 3)], "w", at(62)).await.unwrap();
-    assert_eq!(tx.unknown_fates(part, (seq, seq)).await.unwrap().len(), 1);
+    assert_eq!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().len(), 1);
     let sent = Recorded { seq, item: "1".into(), outcome: Outcome::Sent, reason: None, detail: None };
     assert!(!tx.end_deferred(part, &[seq], "other").await.unwrap());
     assert!(tx.end_deferred(part, &[seq], "w").await.unwrap());
@@ -196,6 +196,31 @@ async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     tx.commit().await.unwrap();
     assert_eq!(counts(store, &run).await, (1, 1, 0, 0, 0, 0));
     store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(61)).await.unwrap();
+}
+
+async fn what_is_leased_again_is_not_its_old_batch_s(store: &Store) {
+    let run = planned(store, "two-claims", 1, false).await;
+    let batch = claim_all(store, "dead", 10).await.remove(0);
+    let (part, seq) = (batch.part, batch.first_seq);
+    let mut tx = store.begin().await.unwrap();
+    tx.put_attempts(part, (seq, seq), "dead", at(1)).await.unwrap();
+    tx.put_deferrals(part, &[Deferral { seq, attempts: 1, due: at(1), reason: "Timeout".into() }], at(1))
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    // Another worker is at its second attempt while the batch's owner dies.
+    let claim = store.claim(("ns", "out"), "alive", (10, 10), at(2)).await.unwrap();
+    assert_eq!(claim, Some(Claim::Due(part, vec![seq])));
+    let mut tx = store.begin().await.unwrap();
+    tx.put_further_attempts(part, &[(seq, 2)], "alive", at(2)).await.unwrap();
+    assert!(tx.unknown_fates(part, (seq, seq), Whose::Batch).await.unwrap().is_empty());
+    assert_eq!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().len(), 1);
+    let sent = Recorded { seq, item: "1".into(), outcome: Outcome::Sent, reason: None, detail: None };
+    assert!(tx.end_deferred(part, &[seq], "alive").await.unwrap());
+    tx.put_outcomes(part, &[sent], at(3)).await.unwrap();
+    assert!(tx.close_batch(&batch).await.unwrap());
+    tx.commit().await.unwrap();
+    store.move_run(run.no, State::Sending, State::Done, "Completed", "", at(3)).await.unwrap();
 }
 
 async fn a_stop_holds_at_every_claim_and_attempt(store: &Store) {
@@ -300,6 +325,7 @@ async fn conforms(url: &str) {
     every_message_is_claimed_once(&store).await;
     who_was_taken_over_records_nothing(&store).await;
     what_is_put_aside_comes_back_when_it_is_due(&store).await;
+    what_is_leased_again_is_not_its_old_batch_s(&store).await;
     a_stop_holds_at_every_claim_and_attempt(&store).await;
     what_is_left_of_a_batch_is_claimed_by_the_next(&store).await;
     slots_follow_each_other_and_quotas_end(&store).await;

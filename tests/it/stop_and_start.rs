@@ -1,8 +1,14 @@
 //! What holds a campaign back: the emergency stop, `suspend`, the gate, a past start, an overlap.
 
+use std::time::Duration;
+
 use crate::{
     home::{Home, PATIENCE, people, people_manifests},
-    world::{SmtpSink, until_true},
+    world::{
+        SmtpSink,
+        scripted_smtp::{Script, Server},
+        until_true,
+    },
 };
 
 fn home(schedule: &str) -> Home {
@@ -175,4 +181,34 @@ fn an_edit_does_not_change_a_run_that_has_started() {
     let subjects =
         home.outbox().iter().filter(|p| std::fs::read_to_string(p).unwrap().contains("Subject: Hello")).count();
     assert_eq!((home.outbox().len(), subjects), (5, 5), "the run keeps the revision it began with");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_what_stands_in_the_queue_and_a_start_sends_it_once() {
+    const PEOPLE: usize = 300;
+    let slow = Server::start(Script { think: Duration::from_millis(20), ..Script::default() });
+    let home = Home::new();
+    // Every message is attempted at once; they go one by one.
+    let smtp = format!(
+        "spec: {{email: {{from: a@example.com, smtp: {{host: 127.0.0.1, port: {}, tls: None}}}}, connections: 1, depth: 1000}}",
+        slow.port
+    );
+    let schedule = "  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}";
+    home.write("town/town.yaml", &people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp));
+    home.write("town/data/people.csv", &people(PEOPLE));
+    let _running = home.spawn(&["run", "town", "--deliver", "live"], "log");
+    until_true("the first messages", PATIENCE, || slow.messages() > 3).await.unwrap();
+    assert_eq!(home.call(&["stop", "--all", "--reason", "wrong link"]).code, 0);
+    let counts = || {
+        let totals = home.get("campaignrun", "greet-immediate")["status"]["totals"].clone();
+        let n = |part: &str| usize::try_from(totals[part].as_i64().unwrap_or(0)).unwrap();
+        (n("sent"), n("waiting"), n("inDoubt"))
+    };
+    let is_held = || home.ready("campaignrun", "greet-immediate").1 == "Held" && counts().0 == slow.messages();
+    until_true("the run to be held", PATIENCE, is_held).await.unwrap();
+    let (sent, waiting, in_doubt) = counts();
+    assert!(sent < PEOPLE && sent + waiting == PEOPLE && in_doubt == 0, "{sent} {waiting} {in_doubt}");
+    assert_eq!(home.call(&["start", "--all"]).code, 0);
+    until_true("the rest", PATIENCE, || counts() == (PEOPLE, 0, 0)).await.unwrap();
+    assert_eq!(slow.messages(), PEOPLE);
 }

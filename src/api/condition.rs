@@ -37,7 +37,9 @@ pub enum Reason {
     SecretMissing,
     StepFailed,
     Cancelled,
+    Superseded,
     StoreNotMine,
+    StoreRegressed,
     StoreUnavailable,
     // Skipped starts, counted and said once each.
     MissedDeadline,
@@ -48,7 +50,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Accepted,
         Self::Loaded,
         Self::Scheduled,
@@ -71,7 +73,9 @@ impl Reason {
         Self::SecretMissing,
         Self::StepFailed,
         Self::Cancelled,
+        Self::Superseded,
         Self::StoreNotMine,
+        Self::StoreRegressed,
         Self::StoreUnavailable,
         Self::MissedDeadline,
         Self::Overlapped,
@@ -104,7 +108,9 @@ impl Reason {
             Self::SecretMissing => "SecretMissing",
             Self::StepFailed => "StepFailed",
             Self::Cancelled => "Cancelled",
+            Self::Superseded => "Superseded",
             Self::StoreNotMine => "StoreNotMine",
+            Self::StoreRegressed => "StoreRegressed",
             Self::StoreUnavailable => "StoreUnavailable",
             Self::MissedDeadline => "MissedDeadline",
             Self::Overlapped => "Overlapped",

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret as KubeSecret};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     runtime::{
         WatchStreamExt,
         events::{Event, EventType, Recorder, Reporter},
@@ -22,7 +22,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Failure, Key, Kind, Source, Weight, catalog::Object};
+use super::{Failure, Key, Kind, Source, Weight, catalog::Object, mark_of};
 use crate::{
     api::{
         Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, Dataset, GROUP, MessageTemplate, VERSION,
@@ -30,6 +30,7 @@ use crate::{
     },
     reconcile::World,
     send::{dispatch::Secrets, providers::Secret},
+    store::recovery::Mark,
 };
 
 /// Our fields in an object's `managedFields`.
@@ -44,26 +45,50 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Cluster {
     client: Client,
     recorder: Recorder,
+    /// The one namespace that is this home's; none: all.
+    namespace: Option<String>,
     world: OnceLock<Weak<World>>,
 }
 
 impl Cluster {
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, namespace: Option<String>) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, world: OnceLock::new() }
+        Self { recorder: Recorder::new(client.clone(), reporter), client, namespace, world: OnceLock::new() }
     }
 
     pub fn attach(&self, world: &Arc<World>) {
         let _ = self.world.set(Arc::downgrade(world));
     }
 
-    /// The cluster's id: the UID of its `kube-system` namespace, which lives as long as the cluster.
+    /// The home's id: the UID of the cluster's `kube-system` namespace, which lives as long as the cluster, and the
+    /// namespace, where the home is one of several in a cluster.
     ///
     /// # Errors
     /// If the API server does not answer or refuses.
     pub async fn id(&self) -> Result<String, Failure> {
         let namespace = Api::<Namespace>::all(self.client.clone()).get("kube-system").await.map_err(failure)?;
-        Ok(format!("cluster {}", namespace.uid().unwrap_or_default()))
+        let part = self.namespace.as_ref().map(|name| format!(" namespace {name}")).unwrap_or_default();
+        Ok(format!("cluster {}{part}", namespace.uid().unwrap_or_default()))
+    }
+
+    /// How far each run had come, by the status of its object.
+    ///
+    /// # Errors
+    /// If the API server does not answer or refuses.
+    pub async fn marks(&self) -> Result<Vec<Mark>, Failure> {
+        let runs = bounded(self.all(Kind::CampaignRun).list(&ListParams::default())).await?.map_err(failure)?;
+        let mark = |object| {
+            let object = object_of(Kind::CampaignRun, object);
+            mark_of(&object.key, &object.spec, &object.status)
+        };
+        Ok(runs.into_iter().filter_map(mark).collect())
+    }
+
+    fn all(&self, kind: Kind) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource(kind)),
+            None => Api::all_with(self.client.clone(), &resource(kind)),
+        }
     }
 
     fn world(&self) -> Option<Arc<World>> {
@@ -76,8 +101,7 @@ impl Cluster {
 
     /// Watches one kind until the process ends; a lost connection is taken up again with backoff.
     pub async fn watch(self: Arc<Self>, kind: Kind) {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(kind));
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = std::pin::pin!(watcher(self.all(kind), watcher::Config::default()).default_backoff());
         let mut listed = BTreeSet::new();
         while let Some(event) = events.next().await {
             let Some(world) = self.world() else { return };

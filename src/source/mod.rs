@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     api::{CampaignRunSpec, condition::Reason},
     send::providers::Secret,
+    store::recovery::Mark,
 };
 
 /// Our kinds, in the order in which they refer to each other.
@@ -109,6 +110,19 @@ pub trait Source: Send + Sync {
     /// Holds an object that is deleted until its reconciler has cleaned up, or lets it go.
     async fn hold(&self, key: &Key, is_held: bool) -> Result<(), Failure>;
     async fn event(&self, key: &Key, weight: Weight, reason: Reason, message: &str);
+}
+
+/// How far a run had come, by its object; none before it was planned.
+pub(crate) fn mark_of(key: &Key, spec: &Value, status: &Value) -> Option<Mark> {
+    let water = status.get("highWater").filter(|_| key.kind == Kind::CampaignRun)?;
+    let scheduled = status["scheduledTime"].as_str().and_then(|text| text.parse().ok());
+    Some(Mark {
+        namespace: key.namespace.clone(),
+        run: key.name.clone(),
+        campaign: spec["campaign"].as_str()?.to_owned(),
+        scheduled: scheduled.unwrap_or(jiff::Timestamp::UNIX_EPOCH),
+        water: serde_json::from_value(water.clone()).ok()?,
+    })
 }
 
 /// A Secret with what the environment says of it: `CAMPANILE_SECRET_<NAME>_<KEY>` wins. None if nothing is known.

@@ -5,6 +5,7 @@
 //! the last good state keeps running.
 
 mod admission;
+mod marks;
 mod watch;
 
 use std::{
@@ -21,6 +22,7 @@ use super::{
     Failure, Key, Kind, Source, Weight,
     catalog::{Catalog, Object},
     manifest::{self, Diagnostic, Loaded, Manifest},
+    mark_of,
 };
 use crate::{
     api::{CampaignRunSpec, condition::Reason},
@@ -30,6 +32,7 @@ use crate::{
     store::{self, Store, object::Stored},
 };
 
+pub use marks::Marks;
 pub use watch::watch;
 
 /// Editors replace a file by deleting and creating it; a longer absence is meant.
@@ -43,13 +46,14 @@ pub struct Folder {
     secrets: Mutex<BTreeMap<(String, String), Secret>>,
     missing: Mutex<HashMap<Key, Instant>>,
     diagnostics: Mutex<Vec<Diagnostic>>,
+    marks: Marks,
     world: OnceLock<Weak<World>>,
     /// One change at a time: each reads an object, changes a part of it and writes it whole.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Folder {
-    pub fn new(store: Store, clock: Clock, roots: Vec<PathBuf>) -> Self {
+    pub fn new(store: Store, clock: Clock, roots: Vec<PathBuf>, marks: Marks) -> Self {
         Self {
             store,
             clock,
@@ -57,6 +61,7 @@ impl Folder {
             secrets: Mutex::default(),
             missing: Mutex::default(),
             diagnostics: Mutex::default(),
+            marks,
             world: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
         }
@@ -301,6 +306,9 @@ impl Source for Folder {
         let _turn = self.turn.lock().await;
         let world = self.world()?;
         let Some(stored) = self.find(key).await.map_err(failure)? else { return Ok(()) };
+        if let Some(mark) = mark_of(key, &stored.spec, &status) {
+            self.marks.put(&mark).map_err(|e| Failure(format!("the mirror of a run's progress: {e}")))?;
+        }
         self.write(&world, &Stored { status, version: stored.version + 1, ..stored }).await.map_err(failure)
     }
 

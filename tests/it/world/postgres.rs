@@ -64,6 +64,24 @@ impl Postgres {
         Ok(self.url(&name))
     }
 
+    /// A backup of a database, as `pg_dump` makes it of one that is in use.
+    pub fn dump(&self, url: &str) -> Result<PathBuf> {
+        let file = self.folder.join(format!("dump-{}", self.databases.fetch_add(1, Ordering::Relaxed)));
+        let program = install::program("pg_dump", "postgresql")?;
+        let done = Command::new(program).args(["--format=custom", "--file"]).arg(&file).arg(url).output()?;
+        ensure!(done.status.success(), "pg_dump failed: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(file)
+    }
+
+    /// Puts a backup into a database, over what is there.
+    pub fn restore(&self, dump: &Path, url: &str) -> Result<()> {
+        let program = install::program("pg_restore", "postgresql")?;
+        let over = ["--clean", "--if-exists", "--single-transaction", "--no-owner", "--dbname", url];
+        let done = Command::new(program).args(over).arg(dump).output()?;
+        ensure!(done.status.success(), "pg_restore failed: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
     /// Ends the server as a crash would: open connections break, open transactions are lost, committed ones are not.
     pub fn stop_immediate(&mut self) {
         self.server = None;

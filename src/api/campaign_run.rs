@@ -34,7 +34,7 @@ use super::{NEVER_OBSERVED, name::Label};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("self.campaign == oldSelf.campaign && self.mode == oldSelf.mode && has(self.scheduledTime) == has(oldSelf.scheduledTime) && (!has(self.scheduledTime) || self.scheduledTime == oldSelf.scheduledTime)", "a run is immutable but for cancel"),
+    validation = ("self.campaign == oldSelf.campaign && self.mode == oldSelf.mode && has(self.scheduledTime) == has(oldSelf.scheduledTime) && (!has(self.scheduledTime) || self.scheduledTime == oldSelf.scheduledTime) && has(self.remainderOf) == has(oldSelf.remainderOf) && (!has(self.remainderOf) || self.remainderOf == oldSelf.remainderOf)", "a run is immutable but for cancel"),
     validation = ("self.cancel || !oldSelf.cancel", "a run that was cancelled stays cancelled")
 )]
 pub struct CampaignRunSpec {
@@ -43,6 +43,9 @@ pub struct CampaignRunSpec {
     /// The nominal start, which rules and templates see as `now`; the run's creation where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_time: Option<Time>,
+    /// A run of the same campaign: what waits there is cancelled, and goes to exactly those people as declared now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remainder_of: Option<Label>,
     /// From false to true: what waits is cancelled.
     #[serde(default)]
     pub cancel: bool,
@@ -75,6 +78,9 @@ pub struct CampaignRunStatus {
     pub delivers: Option<String>,
     #[serde(default)]
     pub totals: Totals,
+    /// How far the store had come with this run; a store that is behind it was restored from a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_water: Option<HighWater>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -99,6 +105,7 @@ impl Default for CampaignRunStatus {
             revision: None,
             delivers: None,
             totals: Totals::default(),
+            high_water: None,
             steps: vec![],
             channels: vec![],
             conditions: vec![],
@@ -146,6 +153,22 @@ impl std::ops::AddAssign for Totals {
         self.cancelled += other.cancelled;
         self.in_doubt += other.in_doubt;
         self.waiting += other.waiting;
+    }
+}
+
+/// Counts of a run that never fall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HighWater {
+    /// Messages that a worker has taken up.
+    pub claimed: i64,
+    /// Messages with an outcome that no person has to decide.
+    pub settled: i64,
+}
+
+impl HighWater {
+    pub fn is_behind(&self, mirrored: &Self) -> bool {
+        self.claimed < mirrored.claimed || self.settled < mirrored.settled
     }
 }
 

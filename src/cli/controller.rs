@@ -7,7 +7,7 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use super::{
-    End,
+    End, requests,
     sending::{self, SendArgs},
 };
 use crate::{
@@ -26,6 +26,9 @@ pub struct Args {
     /// The environment that the store belongs to, such as production.
     #[arg(long, value_name = "NAME")]
     environment: String,
+    /// Watch only this namespace: a cluster may have several homes, each with a store of its own.
+    #[arg(long, value_name = "NAMESPACE", env = "CAMPANILE_WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
     #[command(flatten)]
     send: SendArgs,
     /// Where relative file URLs of datasets begin.
@@ -48,7 +51,7 @@ pub async fn run(args: Args) -> End {
 async fn start(args: Args) -> Result<End, End> {
     let wrong = |what: &str, error: &dyn std::fmt::Display| End::Wrong(format!("{what}: {error}"), None);
     let client = Client::try_default().await.map_err(|e| wrong("no cluster", &e))?;
-    let cluster = Arc::new(Cluster::new(client));
+    let cluster = Arc::new(Cluster::new(client, args.watch_namespace));
     let home = cluster.id().await.map_err(|e| wrong("no cluster", &e))?;
     let store = Store::open(&args.store).await?;
     let not_mine = match store.enter(&home, &args.environment).await {
@@ -61,6 +64,15 @@ async fn start(args: Args) -> Result<End, End> {
         }
     };
     let clock = Clock::system();
+    if not_mine.is_none() {
+        let marks = cluster.marks().await.map_err(|e| wrong("no cluster", &e))?;
+        let behind = store.behind(marks).await?;
+        if !behind.is_empty() {
+            // It goes on, so that the objects say why nothing is sent.
+            tracing::error!(runs = behind.len(), "StoreRegressed: call `campanile store recover`");
+            store.hold_regressed(&behind, clock.now()).await?;
+        }
+    }
     let is_mine = not_mine.is_none();
     let world = Arc::new(World {
         catalog: Catalog::default(),
@@ -80,6 +92,9 @@ async fn start(args: Args) -> Result<End, End> {
         tokio::spawn(cluster.clone().watch(kind));
     }
     tokio::spawn(world.clone().run());
+    if is_mine {
+        tokio::spawn(requests::take_all(world.clone()));
+    }
     let mut sending = None;
     if is_mine {
         let providers = args.send.providers(args.outbox)?;

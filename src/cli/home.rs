@@ -3,12 +3,18 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
+use kube::Client;
 
 use super::End;
-use crate::store::Store;
+use crate::{
+    clock::Clock,
+    source::{cluster::Cluster, directory::Marks},
+    store::{Store, recovery::Mark},
+};
 
 /// State lives here, in the folder where the command is called.
 const STATE: &str = ".campanile";
@@ -21,6 +27,9 @@ pub struct StoreArgs {
     /// The environment that the store belongs to.
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub environment: String,
+    /// The one namespace that this home is, where a cluster has several homes, each with a store of its own.
+    #[arg(long, value_name = "NAMESPACE", env = "CAMPANILE_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
 }
 
 /// An opened home.
@@ -39,14 +48,10 @@ impl Home {
     /// Opens the store, making it if `may_create`.
     pub async fn open(args: &StoreArgs, may_create: bool) -> Result<Self, End> {
         let state = PathBuf::from(STATE);
-        let path = args.store.strip_prefix("sqlite://").map(Path::new);
-        if let Some(path) = path
-            && !may_create
-            && !path.exists()
-        {
-            let hint = "call it in the folder where `campanile run` was called, or name the store with --store";
-            return Err(End::Wrong(format!("there is no store at {}", path.display()), Some(hint.to_owned())));
+        if !may_create {
+            must_exist(args)?;
         }
+        let path = args.store.strip_prefix("sqlite://").map(Path::new);
         let wrong = |what: &Path, error: std::io::Error| End::Wrong(format!("{}: {error}", what.display()), None);
         fs::create_dir_all(&state).map_err(|e| wrong(&state, e))?;
         if let Some(parent) = path.and_then(Path::parent) {
@@ -70,6 +75,78 @@ impl Home {
             )),
         }
     }
+}
+
+/// A home that a command found: the folder's where it is called, or the cluster's.
+pub struct Found {
+    pub store: Store,
+    pub id: String,
+    pub cluster: Option<Arc<Cluster>>,
+    /// How far each run had come, as the home remembers outside the store.
+    pub marks: Vec<Mark>,
+}
+
+impl Found {
+    pub async fn near(args: &StoreArgs) -> Result<Self, End> {
+        if has_state() || args.store.starts_with("sqlite://") {
+            let home = Home::open(args, false).await?;
+            let marks = read(&Marks::new(&home.state))?;
+            return Ok(Self { store: home.store, id: home.id, cluster: None, marks });
+        }
+        let no_home = |error: &dyn std::fmt::Display| {
+            let hint = "call it in the folder of `campanile run`, or where a cluster is known";
+            End::Wrong(format!("no home: {error}"), Some(hint.to_owned()))
+        };
+        let client = Client::try_default().await.map_err(|e| no_home(&e))?;
+        let cluster = Arc::new(Cluster::new(client, args.watch_namespace.clone()));
+        let id = cluster.id().await.map_err(|e| no_home(&e))?;
+        let marks = cluster.marks().await.map_err(|e| no_home(&e))?;
+        Ok(Self { store: Store::open(&args.store).await?, id, cluster: Some(cluster), marks })
+    }
+}
+
+/// The store of the home near by, if it is that home's.
+pub async fn open_mine(args: &StoreArgs) -> Result<Store, End> {
+    let found = Found::near(args).await?;
+    match found.store.enter(&found.id, &args.environment).await {
+        Ok(()) => Ok(found.store),
+        Err(error) => Err(End::Wrong(error.to_string(), Some("see `campanile store adopt`".to_owned()))),
+    }
+}
+
+/// The store alone, whosever it is: for what must work while everything else is down.
+pub async fn open_store(args: &StoreArgs) -> Result<Store, End> {
+    must_exist(args)?;
+    Ok(Store::open(&args.store).await?)
+}
+
+fn must_exist(args: &StoreArgs) -> Result<(), End> {
+    match args.store.strip_prefix("sqlite://").map(Path::new).filter(|path| !path.exists()) {
+        None => Ok(()),
+        Some(path) => {
+            let hint = "call it in the folder where `campanile run` was called, or name the store with --store";
+            Err(End::Wrong(format!("there is no store at {}", path.display()), Some(hint.to_owned())))
+        }
+    }
+}
+
+pub fn read(marks: &Marks) -> Result<Vec<Mark>, End> {
+    marks.all().map_err(|e| End::Wrong(format!("the mirror of the runs' progress: {e}"), None))
+}
+
+/// Holds a store that is behind what its home remembers.
+pub async fn check_marks(store: &Store, marks: Vec<Mark>) -> Result<(), End> {
+    let behind = store.behind(marks).await?;
+    if behind.is_empty() {
+        return Ok(());
+    }
+    store.hold_regressed(&behind, Clock::system().now()).await?;
+    let many = if behind.len() == 1 { "a run has".to_owned() } else { format!("{} runs have", behind.len()) };
+    eprintln!("error: StoreRegressed: {many} come further than this store knows; nothing is sent from it");
+    eprintln!(
+        "hint: if it was restored from a backup, call `campanile store recover`: what may have left since becomes InDoubt"
+    );
+    Err(End::Failed)
 }
 
 /// The home's id lies outside the store and holds its place: a copy of the store, or of the whole folder, is another home.

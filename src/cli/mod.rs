@@ -8,8 +8,11 @@ mod doubt;
 mod get;
 mod handles;
 mod home;
+mod requests;
+mod rerun;
 mod run;
 mod sending;
+mod store;
 mod summary;
 mod table;
 mod worker;
@@ -44,11 +47,13 @@ enum Command {
     Start(handles::StartArgs),
     /// Cancels a run: what waits is not sent.
     Cancel(handles::CancelArgs),
+    /// Sends the remainder of a run as declared now, to exactly those who wait in it.
+    Rerun(rerun::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
     /// Handles of the store itself.
     #[command(subcommand)]
-    Store(handles::StoreCommand),
+    Store(store::StoreCommand),
     /// Writes the CustomResourceDefinitions.
     Crds(crds::Args),
 }
@@ -84,8 +89,9 @@ pub fn main() -> ExitCode {
             Command::Stop(args) => handles::stop(args).await,
             Command::Start(args) => handles::start(args).await,
             Command::Cancel(args) => handles::cancel(args).await,
+            Command::Rerun(args) => rerun::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
-            Command::Store(command) => handles::store(command).await,
+            Command::Store(command) => store::run(command).await,
             Command::Crds(args) => crds::run(&args),
         }
     });

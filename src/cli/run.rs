@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 
 use super::{
     End,
-    home::{Home, StoreArgs},
+    home::{self, Home, StoreArgs},
+    requests,
     sending::{self, SendArgs},
     summary,
 };
@@ -20,7 +21,7 @@ use crate::{
     source::{
         Key, Kind,
         catalog::Catalog,
-        directory::{self, Folder},
+        directory::{self, Folder, Marks},
         manifest::Diagnostic,
     },
     store::{self, Error},
@@ -30,8 +31,8 @@ use crate::{
 const IDLE_LOOK: Duration = Duration::from_millis(50);
 /// So many looks in a row must find nothing: a look may fall between a commit and the wake that follows it.
 const IDLE_LOOKS: u32 = 4;
-/// Handles beside this process write to the store.
-const REQUEST_LOOK: Duration = Duration::from_millis(500);
+/// How long the end waits for the last readers of the store.
+const CLOSE: Duration = Duration::from_secs(2);
 
 #[derive(ClapArgs)]
 pub struct Args {
@@ -74,7 +75,9 @@ async fn start(args: Args) -> Result<End, End> {
         other => other?,
     }
     let clock = args.now.map_or_else(Clock::system, Clock::starting_at);
-    let folder = Arc::new(Folder::new(home.store.clone(), clock, roots));
+    let marks = Marks::new(&home.state);
+    home::check_marks(&home.store, home::read(&marks)?).await?;
+    let folder = Arc::new(Folder::new(home.store.clone(), clock, roots, marks));
     let world = Arc::new(World {
         catalog: Catalog::default(),
         source: folder.clone(),
@@ -105,6 +108,8 @@ async fn start(args: Args) -> Result<End, End> {
     }
     sending::finish(&dispatcher).await;
     let is_good = summary::print(&world).await?;
+    // Who copies the file of a store that nobody has open copies all of it. Someone may still be reading.
+    let _ = tokio::time::timeout(CLOSE, home.store.close()).await;
     let problems = folder.diagnostics();
     if !problems.is_empty() {
         let many = if problems.len() == 1 {
@@ -128,7 +133,7 @@ fn spawn_all(folder: &Arc<Folder>, world: &Arc<World>, dispatcher: &Arc<Dispatch
         }
     });
     let watching = world.clone();
-    tokio::spawn(take_requests(world.clone()));
+    tokio::spawn(requests::take_all(world.clone()));
     let folder = folder.clone();
     tokio::spawn(async move {
         if let Err(error) = directory::watch(folder, watching, report).await {
@@ -139,23 +144,6 @@ fn spawn_all(folder: &Arc<Folder>, world: &Arc<World>, dispatcher: &Arc<Dispatch
 
 fn report(problems: &[Diagnostic]) {
     problems.iter().for_each(|problem| eprintln!("{problem}"));
-}
-
-/// Takes what `trigger` and `cancel` asked for, and looks again at campaigns after a `stop` or `start`.
-async fn take_requests(world: Arc<World>) {
-    loop {
-        match world.store.take_requests().await {
-            Ok(requests) => {
-                for (kind, namespace, name, body) in requests {
-                    if let Err(error) = super::handles::take(&world, &kind, &namespace, &name, &body).await {
-                        tracing::warn!(%error, "a request failed");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "requests were not read"),
-        }
-        tokio::time::sleep(REQUEST_LOOK).await;
-    }
 }
 
 async fn until_idle(world: &Arc<World>, dispatcher: &Arc<Dispatcher>) -> store::Result<()> {

@@ -5,11 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use clap::Args as ClapArgs;
-use kube::Client;
 
 use super::{
     End,
-    home::{Home, StoreArgs, has_state},
+    home::{Found, StoreArgs, check_marks},
     sending::{self, SendArgs},
 };
 use crate::{
@@ -19,7 +18,6 @@ use crate::{
         providers::Secret,
     },
     source::{cluster::Cluster, secret_of_environment},
-    store::Store,
 };
 
 #[derive(ClapArgs)]
@@ -61,19 +59,9 @@ pub async fn run(args: Args) -> End {
 }
 
 async fn start(args: Args) -> Result<End, End> {
-    let (store, home, cluster) = if has_state() {
-        let home = Home::open(&args.home, false).await?;
-        (home.store, home.id, None)
-    } else {
-        let no_home = |error: &dyn std::fmt::Display| {
-            let hint = "call it in the folder of `campanile run`, or where a cluster is known";
-            End::Wrong(format!("no home: {error}"), Some(hint.to_owned()))
-        };
-        let cluster = Arc::new(Cluster::new(Client::try_default().await.map_err(|e| no_home(&e))?));
-        let id = cluster.id().await.map_err(|e| no_home(&e))?;
-        (Store::open(&args.home.store).await?, id, Some(cluster))
-    };
-    store.enter(&home, &args.home.environment).await?;
+    let Found { store, id, cluster, marks } = Found::near(&args.home).await?;
+    store.enter(&id, &args.home.environment).await?;
+    check_marks(&store, marks).await?;
     let providers = args.send.providers(args.outbox)?;
     let secrets = Arc::new(Known(cluster));
     let lease = args.send.lease(false);

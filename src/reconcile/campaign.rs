@@ -160,10 +160,15 @@ async fn adopt_runs(object: &Object, world: &World) -> Result<(), Error> {
 
 async fn make_object(run: &Run, world: &World) -> Result<(), Error> {
     let mode = if run.mode == "DryRun" { Mode::DryRun } else { Mode::Live };
+    let predecessor = match run.predecessor {
+        Some(no) => world.store.run_by_no(no).await?,
+        None => None,
+    };
     let spec = CampaignRunSpec {
         campaign: run.campaign.as_str().into(),
         mode,
         scheduled_time: Some(Time(whole_seconds(run.scheduled))),
+        remainder_of: predecessor.map(|p| p.name.as_str().into()),
         cancel: false,
     };
     world.source.create_run(&run.namespace, &run.name, &spec).await?;
@@ -300,6 +305,7 @@ async fn start(
         mode: "Live",
         origin: Origin::Schedule,
         scheduled: at,
+        predecessor: None,
         revision: (&valid.revision.0, &valid.revision.1),
     };
     let (run, is_new) = world.store.create_run(&new, world.clock.now()).await?;

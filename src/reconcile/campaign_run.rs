@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Action, Error, World, sentence, stand};
+use super::{Action, Error, World, remainder, sentence, stand};
 use crate::{
     api::{
         CampaignRunSpec, CampaignRunStatus, CampaignSpec,
         campaign_run::{ChannelStepStatus, Mode, StepStatus, Totals},
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{Bundle, Finding},
+    plan::{Bundle, Finding, Plan},
     run::engine,
     send::dispatch::load_pinned,
-    source::{Key, Kind, catalog::Object},
+    source::{Key, Kind, catalog::Object, mark_of},
     store::campaign::{NewRun, Origin, Run, State},
 };
 
@@ -32,6 +32,15 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     let found = world.store.run(&object.key.namespace, &object.key.name).await?;
     if object.is_deleting {
         return clean_up(object, found, world).await;
+    }
+    if let Some(mark) = mark_of(&object.key, &object.spec, &object.status)
+        && let behind = world.store.behind(vec![mark]).await?
+        && !behind.is_empty()
+    {
+        world.store.hold_regressed(&behind, world.clock.now()).await?;
+        let message = "the store went back in time; nothing is sent until `campanile store recover`".to_owned();
+        refuse(object, world, Standing::Stalled(Reason::StoreRegressed, message)).await?;
+        return Ok(Action::Later(WORKERS_LOOK));
     }
     let run = match found {
         Some(run) if run.campaign != *spec.campaign => {
@@ -96,8 +105,12 @@ async fn create(object: &Object, spec: &CampaignRunSpec, world: &World) -> Resul
         mode: if spec.mode == Mode::DryRun { "DryRun" } else { "Live" },
         origin: Origin::Hand,
         scheduled: spec.scheduled_time.as_ref().map_or(object.created, |t| t.0),
+        predecessor: None,
         revision: (&hash, &text),
     };
+    if let Some(of) = &spec.remainder_of {
+        return remainder::create((of, spec.mode), &bundle, new, world).await;
+    }
     let (run, _) = world.store.create_run(&new, world.clock.now()).await?;
     Ok(Ok(run))
 }
@@ -111,7 +124,7 @@ pub async fn cancel(run: &Run, why: &str, world: &World) -> Result<(), Error> {
     world.queue.wake([Key::new(Kind::CampaignRun, &run.namespace, &run.name)]);
     let Some(run) = world.store.run_by_no(run.no).await? else { return Ok(()) };
     if run.state == State::Cancelling {
-        world.store.cancel_waiting(&run, "Cancelled", &run.message, world.clock.now()).await?;
+        world.store.cancel_waiting(&run, world.clock.now()).await?;
     }
     Ok(())
 }
@@ -122,9 +135,10 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
     let now = world.clock.now();
     match run.state {
         State::Pending if is_paused(&run, world).await? => Ok(Action::Later(Duration::from_secs(5))),
+        State::Pending if !remainder::is_settled(&run, world).await? => Ok(Action::Soon(LOOK_AGAIN)),
         State::Pending => {
             match load_pinned(&world.store, &run).await {
-                Ok((bundle, plan)) => match engine::plan_run(&world.store, &bundle, &plan, &run, now).await {
+                Ok((bundle, plan)) => match plan_run(&bundle, &plan, &run, world).await {
                     Ok(_) => {
                         let audiences = bundle.audiences.keys().map(|a| Key::new(Kind::Audience, &run.namespace, a));
                         world.queue.wake(audiences);
@@ -149,12 +163,20 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
             Ok(Action::Await)
         }
         State::Cancelling => {
-            let is_done = world.store.cancel_waiting(&run, "Cancelled", &run.message, now).await?;
+            let is_done = world.store.cancel_waiting(&run, now).await?;
             Ok(if is_done { Action::Await } else { Action::Soon(LOOK_AGAIN) })
         }
         // Workers of other processes send, too; nobody here hears of it.
         State::Sending if !is_paused(&run, world).await? => Ok(Action::Later(WORKERS_LOOK)),
         State::Sending | State::Done => Ok(Action::Await),
+    }
+}
+
+async fn plan_run(bundle: &Bundle, plan: &Plan, run: &Run, world: &World) -> crate::store::Result<bool> {
+    let now = world.clock.now();
+    match run.predecessor {
+        Some(of) => engine::plan_remainder(&world.store, (bundle, plan), (run, of), now).await,
+        None => engine::plan_run(&world.store, bundle, plan, run, now).await,
     }
 }
 
@@ -200,6 +222,8 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
     status.revision = Some(run.revision.clone());
     status.delivers = Some(world.gate.word().to_owned());
     status.totals = totals;
+    status.high_water =
+        if run.planned.is_some() || run.state == State::Done { Some(world.store.high_water(run).await?) } else { None };
     status.steps =
         steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
     status.channels = counts
@@ -208,6 +232,8 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
         .collect();
     let standing = standing(run, &totals, world).await?;
     stand(&mut status.conditions, &standing, object, now);
+    // Left behind by a refusal that is over.
+    status.conditions.retain(|c| c.type_ != "Succeeded" || run.state == State::Done);
     if run.state == State::Done {
         let (reason, message) = (standing.reason(), standing.message());
         condition::set(
@@ -234,7 +260,12 @@ async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing,
             Standing::Ready(reason, if run.message.is_empty() { sent } else { format!("{sent}; {}", run.message) })
         }
         State::Done => {
-            let reason = if run.reason == "Cancelled" { Reason::Cancelled } else { Reason::StepFailed };
+            let reason = match run.reason.as_str() {
+                "Cancelled" => Reason::Cancelled,
+                "Superseded" => Reason::Superseded,
+                "StoreRegressed" => Reason::StoreRegressed,
+                _ => Reason::StepFailed,
+            };
             Standing::Stalled(reason, run.message.clone())
         }
         State::Pending | State::Sending if is_paused(run, world).await? => {

@@ -9,6 +9,7 @@ mod campaign_run;
 mod channel;
 mod dataset;
 pub mod queue;
+mod remainder;
 mod template;
 
 use std::{

@@ -20,12 +20,12 @@ use crate::{
         campaign::{Origin, Run, State, StepCount},
         entity::work_table,
         planning::{ChannelStep, Column},
+        remainder::left_by,
     },
 };
 
 /// Plans a run: from `Pending` to `Sending`, or to `Done` where nothing is to be sent. False if it was no longer pending.
 pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, now: Timestamp) -> store::Result<bool> {
-    let shards = store.shards().await?;
     let is_dry = run.mode == "DryRun";
     let inputs = Inputs::at(run.scheduled);
     let mut tx = store.begin().await?;
@@ -56,20 +56,11 @@ pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, no
         tables.extend(made);
     }
     if !is_dry {
+        let shards = store.shards().await?;
         for (step_no, step, email) in plan.emails() {
             let set = tables.get(&email.input).cloned().unwrap_or_else(Query::select);
-            let profile = &*bundle.dataset.profile.entity;
-            let Some(entries) = email.entries(&plan.schema, profile, plan.dialect, set) else { continue };
-            let channel = ChannelStep {
-                run,
-                step_no,
-                step,
-                channel: &email.channel,
-                expires: expires(email, now),
-                once_since: once_since(email.once, bundle, run, now),
-                shards,
-            };
-            tx.plan_channel(&channel, &entries, now).await?;
+            let entered = Entered { bundle, plan, run, shards, now };
+            entered.plan_email(&mut tx, (step_no, step, email), set).await?;
         }
     }
     tx.put_steps(run.no, &counts).await?;
@@ -79,6 +70,62 @@ pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, no
         tx.commit().await?;
     }
     Ok(moved)
+}
+
+/// Plans the successor of a run that is done: in each channel step exactly those whom the run left waiting.
+pub async fn plan_remainder(
+    store: &Store,
+    (bundle, plan): (&Bundle, &Plan),
+    (run, of): (&Run, i64),
+    now: Timestamp,
+) -> store::Result<bool> {
+    let shards = store.shards().await?;
+    let mut tx = store.begin().await?;
+    let mut counts = vec![];
+    for (step_no, step, email) in plan.emails() {
+        let Some(entity) = bundle.dataset.entities.iter().find(|e| *e.name == *email.entity) else { continue };
+        let set = left_by(of, step, entity, plan.dialect);
+        counts.push(StepCount { name: step.to_owned(), out: tx.count(&set).await?, left: None, table: None });
+        let entered = Entered { bundle, plan, run, shards, now };
+        entered.plan_email(&mut tx, (step_no, step, email), set).await?;
+    }
+    tx.put_steps(run.no, &counts).await?;
+    let moved = tx.move_run(run.no, State::Pending, State::Sending, "", "", now).await?;
+    if moved {
+        tx.commit().await?;
+    }
+    Ok(moved)
+}
+
+/// A run whose channel steps enter the ledger.
+struct Entered<'a> {
+    bundle: &'a Bundle,
+    plan: &'a Plan,
+    run: &'a Run,
+    shards: i64,
+    now: Timestamp,
+}
+
+impl Entered<'_> {
+    async fn plan_email(
+        &self,
+        tx: &mut store::Tx,
+        (step_no, step, email): (i64, &str, &EmailPlan),
+        set: SelectStatement,
+    ) -> store::Result<()> {
+        let profile = &*self.bundle.dataset.profile.entity;
+        let Some(entries) = email.entries(&self.plan.schema, profile, self.plan.dialect, set) else { return Ok(()) };
+        let channel = ChannelStep {
+            run: self.run,
+            step_no,
+            step,
+            channel: &email.channel,
+            expires: expires(email, self.now),
+            once_since: once_since(email.once, self.bundle, self.run, self.now),
+            shards: self.shards,
+        };
+        tx.plan_channel(&channel, &entries, self.now).await
+    }
 }
 
 fn read_back(table: &str, columns: &[Column<'_>]) -> SelectStatement {

@@ -5,7 +5,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -64,6 +67,8 @@ pub struct Dispatcher {
     lanes: Mutex<BTreeSet<(String, String)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
     beats: Mutex<BTreeMap<String, (i64, Instant)>>,
+    /// This worker's last beat that the store has taken.
+    beaten: AtomicI64,
 }
 
 impl Dispatcher {
@@ -90,13 +95,14 @@ impl Dispatcher {
             lanes: Mutex::default(),
             pinned: Mutex::default(),
             beats: Mutex::default(),
+            beaten: AtomicI64::new(0),
         }
     }
 
     /// Works until the process ends.
     pub async fn run(self: Arc<Self>) {
         let beating = self.clone();
-        tokio::spawn(async move { beating.beat().await });
+        tokio::spawn(async move { beating.keep_beating().await });
         loop {
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the dispatcher waits for the store");
@@ -126,14 +132,33 @@ impl Dispatcher {
         self.store.forget_worker(&self.worker).await
     }
 
-    async fn beat(&self) {
+    /// The last beat that the store has taken.
+    pub(super) fn beat(&self) -> i64 {
+        self.beaten.load(Ordering::SeqCst)
+    }
+
+    async fn keep_beating(&self) {
         while !self.lease.is_halted() {
             let begun = Instant::now();
             match self.store.beat(&self.worker).await {
-                Ok(()) => self.lease.extend(begun),
+                Ok(beat) if beat <= self.beat() => self.end_regressed().await,
+                Ok(beat) => {
+                    self.beaten.store(beat, Ordering::SeqCst);
+                    self.lease.extend(begun);
+                }
                 Err(error) => tracing::warn!(%error, "no beat"),
             }
             tokio::time::sleep(self.lease.length() / BEATS).await;
+        }
+    }
+
+    /// The store was replaced under this process by an older one: nothing that it says now may be trusted.
+    async fn end_regressed(&self) {
+        self.lease.halt();
+        tracing::error!("StoreRegressed: the store went back in time; nothing is sent until `campanile store recover`");
+        while let Err(error) = self.store.hold_regressed(&[], self.clock.now()).await {
+            tracing::warn!(%error, "the store is not held; trying again");
+            tokio::time::sleep(LOOK).await;
         }
     }
 

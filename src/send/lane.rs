@@ -98,7 +98,9 @@ impl Feeder<'_> {
         while !dispatcher.lease.is_halted() && !self.is_resting() {
             let group = i64::try_from(self.group(None)).unwrap_or(1);
             let now = dispatcher.clock.now();
-            let Some(claim) = self.store.claim(of, &dispatcher.worker, (group, RANGE_MAX), now).await? else {
+            let Some(claim) =
+                self.store.claim(of, (&dispatcher.worker, dispatcher.beat()), (group, RANGE_MAX), now).await?
+            else {
                 return Ok(());
             };
             let job = match dispatcher.job(claim.part()).await {

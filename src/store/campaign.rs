@@ -84,6 +84,8 @@ pub struct Run {
     /// Days since the epoch, UTC: the partition key of the ledger.
     pub run_day: i64,
     pub revision: String,
+    /// The run whose remainder this one sends.
+    pub predecessor: Option<i64>,
     pub state: State,
     /// How it ended, once it is done: a condition reason.
     pub reason: String,
@@ -103,6 +105,8 @@ pub struct NewRun<'a> {
     pub mode: &'a str,
     pub origin: Origin,
     pub scheduled: Timestamp,
+    /// The run whose remainder it sends.
+    pub predecessor: Option<i64>,
     /// The hash and the text of everything the run uses.
     pub revision: (&'a str, &'a str),
 }
@@ -117,7 +121,7 @@ pub struct StepCount {
 }
 
 const RUN: &str = "SELECT no, namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, \
-                   message, delivers, created_us, planned_us, completed_us FROM run";
+                   message, delivers, created_us, planned_us, completed_us, predecessor FROM run";
 
 fn run(row: &Row) -> Result<Run> {
     let origin: String = row.get(5)?;
@@ -138,6 +142,7 @@ fn run(row: &Row) -> Result<Run> {
         created: instant(row.get(13)?),
         planned: row.get::<Option<i64>>(14)?.map(instant),
         completed: row.get::<Option<i64>>(15)?.map(instant),
+        predecessor: row.get(16)?,
     })
 }
 
@@ -172,21 +177,7 @@ impl Store {
     /// Starts a run, once: a name that already ran gets the run it had. The second value says whether it is new.
     pub async fn create_run(&self, new: &NewRun<'_>, now: Timestamp) -> Result<(Run, bool)> {
         let mut tx = self.begin().await?;
-        let revision = "INSERT INTO revision (hash, content, at_us) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
-        tx.execute(Sql::new(revision).bind(new.revision.0).bind(new.revision.1).bind(micros(now))).await?;
-        let insert = "INSERT INTO run (namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'Pending', '', '', $9) ON CONFLICT (namespace, name) DO NOTHING";
-        let insert = Sql::new(insert)
-            .bind(new.namespace)
-            .bind(new.name)
-            .bind(new.campaign)
-            .bind(new.mode)
-            .bind(new.origin.as_str())
-            .bind(micros(new.scheduled))
-            .bind(new.scheduled.as_second().div_euclid(86_400))
-            .bind(new.revision.0)
-            .bind(micros(now));
-        let is_new = tx.execute(insert).await? > 0;
+        let is_new = tx.insert_run(new, now).await?;
         tx.commit().await?;
         let run = self.run(new.namespace, new.name).await?;
         Ok((run.ok_or_else(|| Error::Internal("a run vanished".to_owned()))?, is_new))
@@ -275,6 +266,26 @@ impl Store {
 }
 
 impl Tx {
+    /// Enters a run; false if its name already ran.
+    pub(super) async fn insert_run(&mut self, new: &NewRun<'_>, now: Timestamp) -> Result<bool> {
+        let revision = "INSERT INTO revision (hash, content, at_us) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
+        self.execute(Sql::new(revision).bind(new.revision.0).bind(new.revision.1).bind(micros(now))).await?;
+        let insert = "INSERT INTO run (namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us, predecessor) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'Pending', '', '', $9, $10) ON CONFLICT (namespace, name) DO NOTHING";
+        let insert = Sql::new(insert)
+            .bind(new.namespace)
+            .bind(new.name)
+            .bind(new.campaign)
+            .bind(new.mode)
+            .bind(new.origin.as_str())
+            .bind(micros(new.scheduled))
+            .bind(new.scheduled.as_second().div_euclid(86_400))
+            .bind(new.revision.0)
+            .bind(micros(now))
+            .bind(new.predecessor);
+        Ok(self.execute(insert).await? > 0)
+    }
+
     pub async fn move_run(
         &mut self,
         no: i64,

@@ -9,8 +9,9 @@ use super::{
 };
 
 impl Store {
-    /// Ends a cancelled run, once no worker holds a part of it: what waits becomes `Cancelled`. False if a worker still does.
-    pub async fn cancel_waiting(&self, run: &Run, reason: &str, message: &str, now: Timestamp) -> Result<bool> {
+    /// Ends a cancelled run, once no worker holds a part of it: what waits becomes `Cancelled`, for the run's own
+    /// reason. False if a worker still does.
+    pub async fn cancel_waiting(&self, run: &Run, now: Timestamp) -> Result<bool> {
         let mut tx = self.begin().await?;
         let key = || vec![Bind::from(run.run_day), run.no.into()];
         let held = "SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 AND worker <> '' \
@@ -18,32 +19,32 @@ impl Store {
         if tx.fetch_one(Sql::composed(held.to_owned(), key())).await?.is_some() {
             return Ok(false);
         }
-        for (text, at) in [
-            (CANCEL, true),
-            (TALLY_CANCELLED, false),
-            (FREE_CANCELLED, false),
-            ("DELETE FROM deferred WHERE run_day = $1 AND run_no = $2", false),
-            ("DELETE FROM batch WHERE run_day = $1 AND run_no = $2", false),
+        let reason = if run.reason.is_empty() { "Cancelled" } else { &run.reason };
+        let cancel = key().into_iter().chain([reason.into(), micros(now).into()]);
+        tx.execute(Sql::composed(CANCEL.to_owned(), cancel.collect())).await?;
+        for text in [
+            TALLY_CANCELLED,
+            FREE_CANCELLED,
+            "DELETE FROM deferred WHERE run_day = $1 AND run_no = $2",
+            "DELETE FROM batch WHERE run_day = $1 AND run_no = $2",
+            "UPDATE claim_cursor SET next_seq = planned WHERE run_day = $1 AND run_no = $2",
         ] {
-            let more = at.then(|| Bind::from(micros(now)));
-            tx.execute(Sql::composed(text.to_owned(), key().into_iter().chain(more).collect())).await?;
+            tx.execute(Sql::composed(text.to_owned(), key())).await?;
         }
-        let cursors = "UPDATE claim_cursor SET next_seq = planned WHERE run_day = $1 AND run_no = $2";
-        tx.execute(Sql::composed(cursors.to_owned(), key())).await?;
-        let moved = tx.move_run(run.no, State::Cancelling, State::Done, reason, message, now).await?;
+        let moved = tx.move_run(run.no, State::Cancelling, State::Done, reason, &run.message, now).await?;
         tx.commit().await?;
         Ok(moved)
     }
 }
 
 const CANCEL: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, at_us) \
-    SELECT l.run_day, l.run_no, l.step_no, l.shard, l.seq, 'Cancelled', 'Cancelled', CAST($3 AS BIGINT) FROM ledger l \
+    SELECT l.run_day, l.run_no, l.step_no, l.shard, l.seq, 'Cancelled', CAST($3 AS TEXT), CAST($4 AS BIGINT) FROM ledger l \
     WHERE l.run_day = $1 AND l.run_no = $2 AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = l.run_day \
       AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq)";
 
 const TALLY_CANCELLED: &str = "INSERT INTO tally (run_day, run_no, step_no, shard, outcome, reason, n) \
-    SELECT run_day, run_no, step_no, shard, 'Cancelled', 'Cancelled', count(*) FROM outcome \
-    WHERE run_day = $1 AND run_no = $2 AND outcome = 'Cancelled' GROUP BY run_day, run_no, step_no, shard";
+    SELECT run_day, run_no, step_no, shard, 'Cancelled', reason, count(*) FROM outcome \
+    WHERE run_day = $1 AND run_no = $2 AND outcome = 'Cancelled' GROUP BY run_day, run_no, step_no, shard, reason";
 
 const FREE_CANCELLED: &str = "DELETE FROM once_fence WHERE run_no = $2 AND EXISTS (SELECT 1 FROM ledger l \
     JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \

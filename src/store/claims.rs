@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Bind, Result, Row, Sql, Store, Tx,
+    Bind, Error, Result, Row, Sql, Store, Tx,
     ledger::{Batch, OF_PART, OPEN, Part},
     micros,
 };
@@ -30,14 +30,20 @@ const OF_CHANNEL: &str = "r.namespace = $1 AND rc.channel = $2";
 impl Store {
     /// Claims for a channel: first what is due again (at most `due_max`), then what another worker left behind, then the
     /// next range of at most `range_max` of the oldest run.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the store does not know this `beat` of the worker: an older store has taken its place.
     pub async fn claim(
         &self,
         of: (&str, &str),
-        worker: &str,
+        (worker, beat): (&str, i64),
         (due_max, range_max): (i64, i64),
         now: Timestamp,
     ) -> Result<Option<Claim>> {
         let mut tx = self.begin().await?;
+        if !tx.has_beaten(worker, beat).await? {
+            return Err(Error::Refused("the store went back in time".to_owned()));
+        }
         let claim = match tx.claim_due(of, worker, due_max, now).await? {
             Some(claim) => Some(claim),
             None => match tx.claim_left(of, worker).await? {
@@ -149,6 +155,15 @@ impl Store {
 }
 
 impl Tx {
+    /// Who is alone on a store may claim before its first beat.
+    async fn has_beaten(&mut self, worker: &str, beat: i64) -> Result<bool> {
+        if beat == 0 {
+            return Ok(true);
+        }
+        let sql = Sql::new("SELECT 1 FROM worker WHERE id = $1 AND beat >= $2").bind(worker).bind(beat);
+        Ok(self.fetch_one(sql).await?.is_some())
+    }
+
     /// Takes a dead worker's batch; none if somebody else did. The higher fence makes the old owner's commits fail.
     pub async fn take_over(&mut self, batch: &Batch, worker: &str) -> Result<Option<Batch>> {
         let sql = format!(

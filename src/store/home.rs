@@ -18,6 +18,8 @@ pub enum Scope {
     Namespace(String),
     Campaign(String, String),
     Channel(String, String),
+    /// Everything, because the store went back in time; `store recover` takes it back.
+    Regressed,
 }
 
 impl Scope {
@@ -27,6 +29,7 @@ impl Scope {
             Self::Namespace(namespace) => ("Namespace", namespace, ""),
             Self::Campaign(namespace, name) => ("Campaign", namespace, name),
             Self::Channel(namespace, name) => ("Channel", namespace, name),
+            Self::Regressed => ("Regressed", "", ""),
         }
     }
 }
@@ -48,19 +51,35 @@ impl Store {
             Dialect::Sqlite => 1,
             Dialect::Postgres => POSTGRES_SHARDS,
         };
-        let insert =
-            "INSERT INTO home (id, home, environment, shards) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING";
-        self.execute(Sql::new(insert).bind(home).bind(environment).bind(shards)).await?;
-        let row = self.fetch_one(Sql::new("SELECT home, environment FROM home WHERE id = 1")).await?;
+        let place = self.place().await?;
+        let insert = "INSERT INTO home (id, home, environment, shards, place) VALUES (1, $1, $2, $3, $4) ON CONFLICT (id) \
+                      DO UPDATE SET place = coalesce(home.place, excluded.place) WHERE home.place IS NULL";
+        self.execute(Sql::new(insert).bind(home).bind(environment).bind(shards).bind(&place)).await?;
+        let row = self.fetch_one(Sql::new("SELECT home, environment, place FROM home WHERE id = 1")).await?;
         let row = row.ok_or_else(|| Error::Internal("no home row".to_owned()))?;
-        let (owner, of): (String, String) = (row.get(0)?, row.get(1)?);
+        let (owner, of, made_in): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if owner != home {
             return Err(Error::NotMine(format!("environment {of}")));
         }
         if of != environment {
             return Err(Error::NotMine(format!("environment {of}, not {environment}")));
         }
+        if made_in != place {
+            return Err(Error::NotMine(format!("environment {of}, in another database: this one is a copy of it")));
+        }
         Ok(())
+    }
+
+    /// Which database this is, told by what a dump does not carry along.
+    async fn place(&self) -> Result<String> {
+        let sql = match self.dialect() {
+            Dialect::Sqlite => "SELECT file FROM pragma_database_list WHERE name = 'main'",
+            Dialect::Postgres => {
+                "SELECT CAST(c.system_identifier AS TEXT) || '/' || CAST(d.oid AS TEXT) \
+                 FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()"
+            }
+        };
+        self.fetch_one(Sql::new(sql)).await?.map_or_else(|| Ok(String::new()), |row| row.get(0))
     }
 
     /// How many shards every run of this store has; fixed when the store was made.
@@ -72,14 +91,14 @@ impl Store {
     /// Makes the store this home's. What waits is cancelled or kept, as a person decided.
     pub async fn adopt(&self, home: &str, environment: &str, waiting: Waiting, now: Timestamp) -> Result<()> {
         let shards = if self.dialect() == Dialect::Sqlite { 1 } else { POSTGRES_SHARDS };
-        let sql = "INSERT INTO home (id, home, environment, shards) VALUES (1, $1, $2, $3) \
-                   ON CONFLICT (id) DO UPDATE SET home = excluded.home, environment = excluded.environment";
+        let sql = "INSERT INTO home (id, home, environment, shards, place) VALUES (1, $1, $2, $3, $4) \
+                   ON CONFLICT (id) DO UPDATE SET home = excluded.home, environment = excluded.environment, place = excluded.place";
+        let place = self.place().await?;
         let mut tx = self.begin().await?;
-        tx.execute(Sql::new(sql).bind(home).bind(environment).bind(shards)).await?;
+        tx.execute(Sql::new(sql).bind(home).bind(environment).bind(shards).bind(&place)).await?;
         if waiting == Waiting::Cancel {
             tx.execute(Sql::new("UPDATE run SET state = 'Cancelling' WHERE state <> 'Done'")).await?;
         }
-        tx.execute(Sql::new("DELETE FROM worker")).await?;
         tx.commit().await?;
         tracing::info!(home, environment, at = %now, "store adopted");
         Ok(())
@@ -103,7 +122,7 @@ impl Store {
 
     /// Why this campaign is stopped, if it is.
     pub async fn stopped(&self, namespace: &str, campaign: &str) -> Result<Option<String>> {
-        let sql = "SELECT reason FROM stop WHERE scope = 'All' OR (scope = 'Namespace' AND namespace = $1) \
+        let sql = "SELECT reason FROM stop WHERE scope IN ('All', 'Regressed') OR (scope = 'Namespace' AND namespace = $1) \
                    OR (scope = 'Campaign' AND namespace = $1 AND name = $2) ORDER BY at_us LIMIT 1";
         self.fetch_one(Sql::new(sql).bind(namespace).bind(campaign)).await?.map(|row| row.get(0)).transpose()
     }

@@ -146,14 +146,14 @@ pub(super) const OF_PART: &str = "run_day = $1 AND run_no = $2 AND step_no = $3 
 /// Run `r` and channel step `rc` may make attempts now.
 pub(super) const OPEN: &str = "r.state = 'Sending' \
     AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.namespace = r.namespace AND c.name = r.campaign AND (c.suspended = 1 OR c.held = 1)) \
-    AND NOT EXISTS (SELECT 1 FROM stop s WHERE s.scope = 'All' OR (s.scope = 'Namespace' AND s.namespace = r.namespace) \
+    AND NOT EXISTS (SELECT 1 FROM stop s WHERE s.scope IN ('All', 'Regressed') OR (s.scope = 'Namespace' AND s.namespace = r.namespace) \
         OR (s.scope = 'Campaign' AND s.namespace = r.namespace AND s.name = r.campaign) \
         OR (s.scope = 'Channel' AND s.namespace = r.namespace AND s.name = rc.channel))";
 
 const APPEND_OUTCOME: &str =
     "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, detail, at_us)";
 
-fn same(alias: &str) -> String {
+pub(super) fn same(alias: &str) -> String {
     ["run_day", "run_no", "step_no", "shard", "seq"].map(|k| format!("{alias}.{k} = l.{k}")).join(" AND ")
 }
 

@@ -16,7 +16,9 @@
 //! | [`tally`] | the counts of outcomes |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
+//! | [`recovery`] | a store that went back in time |
 //! | `cancellation` | what waits of a cancelled run |
+//! | [`remainder`] | who goes on to its successor |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
@@ -33,6 +35,8 @@ pub mod merge;
 pub mod object;
 mod pace;
 pub mod planning;
+pub mod recovery;
+pub mod remainder;
 pub mod tally;
 mod worker;
 

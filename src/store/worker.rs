@@ -3,10 +3,13 @@
 use super::{Result, Sql, Store};
 
 impl Store {
-    pub async fn beat(&self, worker: &str) -> Result<()> {
-        let sql = "INSERT INTO worker (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = worker.beat + 1";
-        self.execute(Sql::new(sql).bind(worker)).await?;
-        Ok(())
+    /// Raises a worker's beat and returns it. It falls only if the store went back in time.
+    pub async fn beat(&self, worker: &str) -> Result<i64> {
+        let sql = "INSERT INTO worker (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = worker.beat + 1 RETURNING beat";
+        let mut tx = self.begin().await?;
+        let row = tx.fetch_one(Sql::new(sql).bind(worker)).await?;
+        tx.commit().await?;
+        row.map_or(Ok(0), |row| row.get(0))
     }
 
     pub async fn beats(&self) -> Result<Vec<(String, i64)>> {

@@ -76,6 +76,7 @@ impl Cluster {
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         let child = home
             .command(&["controller", "--store", &url, "--environment", "test", "--settle-ms", "100"])
+            .args(["--watch-namespace", &namespace])
             .arg("--data")
             .arg(data)
             .env("KUBECONFIG", api.kubeconfig())

@@ -13,6 +13,8 @@ mod home;
 mod kill_in_mid_send;
 mod nothing_twice;
 mod rates;
+mod reruns;
+mod restores;
 mod rules_agree;
 mod rules_at_random;
 mod smtp_servers;

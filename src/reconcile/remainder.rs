@@ -1,0 +1,85 @@
+//! The successor of a run: it goes, as declared now, to exactly those whom the run had not reached.
+
+use super::{Error, World};
+use crate::{
+    api::{
+        campaign_run::Mode,
+        condition::{Reason, Standing},
+    },
+    plan::{Bundle, Plan},
+    send::dispatch::load_pinned,
+    source::{Key, Kind},
+    store::campaign::{NewRun, Run, State},
+};
+
+/// Makes the successor of the run `of`, and lets that run end.
+pub async fn create(
+    (of, mode): (&str, Mode),
+    bundle: &Bundle,
+    new: NewRun<'_>,
+    world: &World,
+) -> Result<Result<Run, Standing>, Error> {
+    let invalid = |message: String| Ok(Err(Standing::Stalled(Reason::Invalid, message)));
+    let Some(run) = world.store.run(new.namespace, of).await? else {
+        let message = format!("there is no run `{of}` in namespace {}", new.namespace);
+        return Ok(Err(Standing::Stalled(Reason::NotFound, message)));
+    };
+    let left: i64 = world.store.counts(&run).await?.iter().map(|(_, c)| c.totals.waiting + c.totals.cancelled).sum();
+    if let Some(message) = refusal(&run, mode, new.campaign, left) {
+        return invalid(message);
+    }
+    let (pinned, old) = load_pinned(&world.store, &run).await?;
+    if pinned.campaign.dataset != bundle.campaign.dataset {
+        return invalid(format!("run `{of}` is of dataset `{}`", pinned.campaign.dataset));
+    }
+    if let Some(message) = bundle.compile(world.store.dialect()).ok().and_then(|plan| lost_step(&old, &plan)) {
+        return invalid(message);
+    }
+    let new = NewRun { origin: run.origin, scheduled: run.scheduled, ..new };
+    match world.store.supersede(&run, &new, world.clock.now()).await? {
+        Some(successor) => {
+            world.queue.wake([Key::new(Kind::CampaignRun, &run.namespace, &run.name)]);
+            world.sends.notify_one();
+            Ok(Ok(successor))
+        }
+        None => invalid(format!("the remainder of `{of}` was taken by another run")),
+    }
+}
+
+/// Why a run has no remainder to give.
+fn refusal(run: &Run, mode: Mode, campaign: &str, left: i64) -> Option<String> {
+    let name = &run.name;
+    if run.campaign != campaign {
+        Some(format!("run `{name}` belongs to campaign `{}`", run.campaign))
+    } else if mode != Mode::Live || run.mode != "Live" {
+        Some("a remainder is sent: both runs must be Live".to_owned())
+    } else if run.state == State::Pending {
+        Some(format!("run `{name}` has reached nobody yet: cancel it and trigger the campaign"))
+    } else if left == 0 {
+        Some(format!("nobody waits in run `{name}`, and nobody was left out when it ended"))
+    } else {
+        None
+    }
+}
+
+/// A channel step that people may wait in and that the campaign no longer has.
+fn lost_step(old: &Plan, new: &Plan) -> Option<String> {
+    let is_kept =
+        |step: &str, entity: &str| new.emails().any(|(_, name, email)| name == step && email.entity == entity);
+    let (_, step, email) = old.emails().find(|(_, step, email)| !is_kept(step, &email.entity))?;
+    Some(format!("people wait in step `{step}` (of {}), which the campaign no longer has", email.entity))
+}
+
+/// Whether the run may be planned: a successor waits until its predecessor has ended, so that nobody is in both.
+pub async fn is_settled(run: &Run, world: &World) -> Result<bool, Error> {
+    let Some(no) = run.predecessor else { return Ok(true) };
+    let Some(of) = world.store.run_by_no(no).await? else { return Ok(true) };
+    if of.state == State::Cancelling {
+        world.store.cancel_waiting(&of, world.clock.now()).await?;
+    }
+    let is_done = world.store.run_by_no(no).await?.is_none_or(|of| of.state == State::Done);
+    if is_done {
+        world.queue.wake([Key::new(Kind::CampaignRun, &of.namespace, &of.name)]);
+    }
+    Ok(is_done)
+}

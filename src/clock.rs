@@ -1,8 +1,7 @@
 //! Time is an input: everything that asks what time it is asks a [`Clock`], which tests and `--now` set.
 
-use std::time::Instant;
-
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 /// A clock that runs at the pace of the machine's monotonic one, from a given instant.
 ///

@@ -12,9 +12,8 @@ use crate::{
         campaign_run::{ChannelStepStatus, Mode, StepStatus, Totals},
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{Bundle, Finding, Plan},
-    run::engine,
-    send::dispatch::load_pinned,
+    plan::{Bundle, Finding},
+    run::advance::{self, Progress},
     source::{Key, Kind, catalog::Object, mark_of},
     store::campaign::{NewRun, Origin, Run, State},
 };
@@ -129,63 +128,28 @@ pub async fn cancel(run: &Run, why: &str, world: &World) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the run one step further.
+/// Takes the run one step further, and says when to look at it again.
 async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
     let Some(run) = world.store.run(&object.key.namespace, &object.key.name).await? else { return Ok(Action::Await) };
-    let now = world.clock.now();
-    match run.state {
-        State::Pending if is_paused(&run, world).await? => Ok(Action::Later(Duration::from_secs(5))),
-        State::Pending if !remainder::is_settled(&run, world).await? => Ok(Action::Soon(LOOK_AGAIN)),
-        State::Pending => {
-            match load_pinned(&world.store, &run).await {
-                Ok((bundle, plan)) => match plan_run(&bundle, &plan, &run, world).await {
-                    Ok(_) => {
-                        let audiences = bundle.audiences.keys().map(|a| Key::new(Kind::Audience, &run.namespace, a));
-                        world.queue.wake(audiences);
-                        world.sends.notify_one();
-                    }
-                    Err(error) if error.is_passing() => return Err(error.into()),
-                    // A fault of the data, such as a sum that overflows: it would come again.
-                    Err(error) => {
-                        let message = error.to_string();
-                        world.store.move_run(run.no, State::Pending, State::Done, "StepFailed", &message, now).await?;
-                    }
-                },
-                Err(error) => return Err(error.into()),
-            }
-            Ok(Action::Soon(LOOK_AGAIN))
+    Ok(match advance::advance(&world.store, &run, world.clock.now()).await? {
+        Progress::Planned(audiences) => {
+            world.queue.wake(audiences.iter().map(|a| Key::new(Kind::Audience, &run.namespace, a)));
+            world.sends.notify_one();
+            Action::Soon(LOOK_AGAIN)
         }
-        State::Sending if !world.store.is_unfinished(run.run_day, run.no).await? => {
-            let in_doubt: i64 = world.store.counts(&run).await?.iter().map(|(_, c)| c.totals.in_doubt).sum();
-            let reason = if in_doubt > 0 { Reason::CompletedWithDoubt } else { Reason::Completed };
-            let message = if in_doubt > 0 { format!("{in_doubt} messages are in doubt") } else { String::new() };
-            world.store.move_run(run.no, State::Sending, State::Done, reason.as_str(), &message, now).await?;
-            Ok(Action::Await)
-        }
-        State::Cancelling => {
-            let is_done = world.store.cancel_waiting(&run, now).await?;
-            Ok(if is_done { Action::Await } else { Action::Soon(LOOK_AGAIN) })
-        }
+        Progress::Waits | Progress::Cancels => Action::Soon(LOOK_AGAIN),
+        Progress::Paused if run.state == State::Pending => Action::Later(Duration::from_secs(5)),
         // Workers of other processes send, too; nobody here hears of it.
-        State::Sending if !is_paused(&run, world).await? => Ok(Action::Later(WORKERS_LOOK)),
-        State::Sending | State::Done => Ok(Action::Await),
-    }
-}
-
-async fn plan_run(bundle: &Bundle, plan: &Plan, run: &Run, world: &World) -> crate::store::Result<bool> {
-    let now = world.clock.now();
-    match run.predecessor {
-        Some(of) => engine::plan_remainder(&world.store, (bundle, plan), (run, of), now).await,
-        None => engine::plan_run(&world.store, bundle, plan, run, now).await,
-    }
+        Progress::Sends => Action::Later(WORKERS_LOOK),
+        Progress::Paused | Progress::Ended => Action::Await,
+    })
 }
 
 /// How often a run is looked at that other processes may be sending.
 const WORKERS_LOOK: Duration = Duration::from_secs(2);
 
 async fn is_paused(run: &Run, world: &World) -> Result<bool, Error> {
-    let memory = world.store.remember(&run.namespace, &run.campaign, world.clock.now()).await?;
-    Ok(memory.is_suspended || memory.is_held || world.store.stopped(&run.namespace, &run.campaign).await?.is_some())
+    Ok(advance::is_paused(&world.store, run, world.clock.now()).await?)
 }
 
 async fn refuse(object: &Object, world: &World, standing: Standing) -> Result<Action, Error> {

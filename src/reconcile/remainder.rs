@@ -69,17 +69,3 @@ fn lost_step(old: &Plan, new: &Plan) -> Option<String> {
     let (_, step, email) = old.emails().find(|(_, step, email)| !is_kept(step, &email.entity))?;
     Some(format!("people wait in step `{step}` (of {}), which the campaign no longer has", email.entity))
 }
-
-/// Whether the run may be planned: a successor waits until its predecessor has ended, so that nobody is in both.
-pub async fn is_settled(run: &Run, world: &World) -> Result<bool, Error> {
-    let Some(no) = run.predecessor else { return Ok(true) };
-    let Some(of) = world.store.run_by_no(no).await? else { return Ok(true) };
-    if of.state == State::Cancelling {
-        world.store.cancel_waiting(&of, world.clock.now()).await?;
-    }
-    let is_done = world.store.run_by_no(no).await?.is_none_or(|of| of.state == State::Done);
-    if is_done {
-        world.queue.wake([Key::new(Kind::CampaignRun, &of.namespace, &of.name)]);
-    }
-    Ok(is_done)
-}

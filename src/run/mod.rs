@@ -1,4 +1,5 @@
 //! The life of a run: when it starts, how its steps are evaluated, when it is done.
 
+pub mod advance;
 pub mod engine;
 pub mod schedule;

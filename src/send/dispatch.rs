@@ -9,11 +9,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     health::Health,
@@ -116,7 +116,7 @@ impl Dispatcher {
         if self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) {
             return Ok(false);
         }
-        let (batches, leases) = self.store.abandoned(&[]).await?;
+        let (batches, leases) = self.store.abandoned(|_, _| false).await?;
         let can_proceed = |channel: &(String, String)| !self.health.is_resting(channel);
         let channels = self.store.channels_with_work(self.clock.now()).await?;
         Ok(batches.is_empty() && leases.is_empty() && !channels.iter().any(can_proceed))
@@ -165,7 +165,12 @@ impl Dispatcher {
     async fn look(self: &Arc<Self>) -> store::Result<()> {
         self.lease.close(self.store.closed_steps().await?.into_iter().collect());
         let alive = self.alive().await?;
-        let (batches, leases) = self.store.abandoned(&alive).await?;
+        // A claim whose answer was lost is this worker's own, and no lane of it knows: only a look begins lanes.
+        let lanes = self.lanes.lock().map(|lanes| lanes.clone()).unwrap_or_default();
+        let is_held = |worker: &str, channel: &(String, String)| {
+            if worker == self.worker { lanes.contains(channel) } else { alive.iter().any(|id| id == worker) }
+        };
+        let (batches, leases) = self.store.abandoned(is_held).await?;
         for batch in batches {
             self.take_over(&batch).await?;
         }
@@ -194,9 +199,9 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// The workers whose beat moved lately, by this process' own clock.
+    /// The other workers whose beat moved lately, by this process' own clock.
     async fn alive(&self) -> store::Result<Vec<String>> {
-        let mut alive = vec![self.worker.clone()];
+        let mut alive = vec![];
         if self.lease.is_alone() {
             return Ok(alive);
         }

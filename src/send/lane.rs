@@ -210,14 +210,19 @@ impl Feeder<'_> {
     async fn leave(&self, held: &Held, batch: &Batch, next: i64) {
         let left = async || {
             let mut tx = self.store.begin().await?;
-            tx.leave(batch, next).await?;
-            tx.commit().await
+            let behind = tx.withdraw(batch, next, held.job.clock.now()).await?;
+            tx.leave(batch, behind).await?;
+            tx.commit().await?;
+            Ok::<_, store::Error>(behind)
         };
-        while let Err(error) = left().await {
-            tracing::warn!(%error, "a batch is not given back; trying again");
+        let behind = loop {
+            match left().await {
+                Ok(behind) => break behind,
+                Err(error) => tracing::warn!(%error, "a batch is not given back; trying again"),
+            }
             tokio::time::sleep(LOOK).await;
-        }
-        if next > batch.first_seq {
+        };
+        if behind > batch.first_seq {
             held.ended(&self.store, usize::try_from(batch.last_seq - next + 1).unwrap_or(0)).await;
         }
     }

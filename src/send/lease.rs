@@ -6,8 +6,10 @@ use std::{
         PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// The time for which nobody takes over what a worker holds.
 ///

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::store::{
     self, Store, Tx,
-    ledger::{Batch, Deferral, IN_DOUBT, Outcome, Part, Recorded, Standing, Whose},
+    ledger::{Batch, Deferral, IN_DOUBT, NOT_TRIED, Outcome, Part, Recorded, Standing, Whose},
 };
 
 /// The first retry comes after this, each further one after twice the time.
@@ -239,7 +239,7 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
         }
         Delivery::InDoubt { detail } => record(Outcome::InDoubt, Some(IN_DOUBT), detail),
         Delivery::Unsent if now > expires => record(Outcome::Expired, Some("Expired"), String::new()),
-        Delivery::Unsent => Err(Deferral { seq, attempts: attempt, due: now, reason: "NotTried".to_owned() }),
+        Delivery::Unsent => Err(Deferral { seq, attempts: attempt, due: now, reason: NOT_TRIED.to_owned() }),
         Delivery::Later { reason, detail } => {
             let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
             let wait = RETRY_FIRST.saturating_mul(2_i32.saturating_pow(doublings)).min(RETRY_MAX);

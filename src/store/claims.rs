@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Bind, Error, Result, Row, Sql, Store, Tx,
-    ledger::{Batch, OF_PART, OPEN, Part},
+    ledger::{Batch, Deferral, NOT_TRIED, OF_PART, OPEN, Part, Standing, Whose},
     micros,
 };
 
@@ -86,23 +86,36 @@ impl Store {
         Ok(row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten().map(super::instant))
     }
 
-    /// What belongs to workers that are not among `alive`.
-    pub async fn abandoned(&self, alive: &[String]) -> Result<(Vec<Batch>, Vec<(Part, String)>)> {
-        let sql = "SELECT run_day, run_no, step_no, shard, first_seq, last_seq, worker, fence FROM batch WHERE worker <> '' \
-                   ORDER BY run_no, step_no, shard, first_seq";
-        let batches: Vec<Batch> = self.fetch(Sql::new(sql)).await?.iter().map(batch).collect::<Result<_>>()?;
-        let sql = "SELECT DISTINCT run_day, run_no, step_no, shard, worker FROM deferred WHERE worker IS NOT NULL";
-        let leases: Vec<(Part, String)> = self
-            .fetch(Sql::new(sql))
-            .await?
-            .iter()
-            .map(|row| Ok((Part::read(row)?, row.get(4)?)))
-            .collect::<Result<_>>()?;
-        let is_dead = |worker: &String| !alive.contains(worker);
-        Ok((
-            batches.into_iter().filter(|b| is_dead(&b.worker)).collect(),
-            leases.into_iter().filter(|(_, worker)| is_dead(worker)).collect(),
-        ))
+    /// The claims that nobody holds, as `is_held` says of a worker and the channel (namespace, name) it claimed for.
+    pub async fn abandoned(
+        &self,
+        is_held: impl Fn(&str, &(String, String)) -> bool,
+    ) -> Result<(Vec<Batch>, Vec<(Part, String)>)> {
+        const CHANNEL: &str =
+            "JOIN run r ON r.no = c.run_no JOIN run_channel rc ON rc.run_no = c.run_no AND rc.step_no = c.step_no";
+        let sql = format!(
+            "SELECT c.run_day, c.run_no, c.step_no, c.shard, c.first_seq, c.last_seq, c.worker, c.fence, r.namespace, rc.channel \
+             FROM batch c {CHANNEL} WHERE c.worker <> '' ORDER BY c.run_no, c.step_no, c.shard, c.first_seq"
+        );
+        let mut batches = vec![];
+        for row in self.fetch(Sql::composed(sql, vec![])).await? {
+            let batch = batch(&row)?;
+            if !is_held(&batch.worker, &(row.get(8)?, row.get(9)?)) {
+                batches.push(batch);
+            }
+        }
+        let sql = format!(
+            "SELECT DISTINCT c.run_day, c.run_no, c.step_no, c.shard, c.worker, r.namespace, rc.channel \
+             FROM deferred c {CHANNEL} WHERE c.worker IS NOT NULL"
+        );
+        let mut leases = vec![];
+        for row in self.fetch(Sql::composed(sql, vec![])).await? {
+            let worker: String = row.get(4)?;
+            if !is_held(&worker, &(row.get(5)?, row.get(6)?)) {
+                leases.push((Part::read(&row)?, worker));
+            }
+        }
+        Ok((batches, leases))
     }
 
     /// The last seq of a batch that was attempted by whoever had it.
@@ -123,7 +136,7 @@ impl Store {
             "d.run_day = $1 AND d.run_no = $2 AND d.step_no = $3 AND d.shard = $4 AND d.seq = $5 AND d.worker = $6";
         let fail = format!(
             "INSERT INTO failure (run_day, run_no, step_no, shard, seq, attempt, reason, at_us) \
-             SELECT d.run_day, d.run_no, d.step_no, d.shard, d.seq, d.attempts + 1, 'NotTried', CAST($7 AS BIGINT) FROM deferred d \
+             SELECT d.run_day, d.run_no, d.step_no, d.shard, d.seq, d.attempts + 1, '{NOT_TRIED}', CAST($7 AS BIGINT) FROM deferred d \
              WHERE {of} AND {attempted}"
         );
         let count = format!("UPDATE deferred AS d SET attempts = d.attempts + 1 WHERE {of} AND {attempted}");
@@ -265,9 +278,13 @@ impl Tx {
     /// Shortens a batch to what was attempted of it and leaves the rest to whoever claims next. None if it is lost.
     pub async fn leave(&mut self, batch: &Batch, next_seq: i64) -> Result<bool> {
         let is_untouched = next_seq == batch.first_seq;
-        let set = if is_untouched { "worker = ''" } else { "last_seq = $8" };
-        let sql = format!("UPDATE batch SET {set} WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7");
-        let more = (!is_untouched).then(|| Bind::from(next_seq - 1));
+        let set = if is_untouched { "worker = ''" } else { "last_seq = $9" };
+        // Asked again after a lost answer, it finds the batch shortened and does nothing.
+        let sql = format!(
+            "UPDATE batch SET {set} WHERE {OF_PART} AND first_seq = $5 AND worker = $6 AND fence = $7 AND last_seq = $8"
+        );
+        let shorter = (!is_untouched).then(|| Bind::from(next_seq - 1));
+        let more = [Bind::from(batch.last_seq)].into_iter().chain(shorter);
         if self.execute(Sql::composed(sql, batch.held().into_iter().chain(more).collect())).await? == 0 {
             return Ok(false);
         }
@@ -276,6 +293,26 @@ impl Tx {
             self.open_batch(&rest).await?;
         }
         Ok(true)
+    }
+
+    /// Takes back first attempts from `next_seq` on whose commit was not known to have come through: nothing of them was
+    /// handed to a provider, and they wait among the deferred. The first seq behind them.
+    pub async fn withdraw(&mut self, batch: &Batch, next_seq: i64, now: Timestamp) -> Result<i64> {
+        if self.standing(batch).await? == Standing::Lost {
+            return Ok(next_seq);
+        }
+        let rest = Batch { first_seq: next_seq, ..batch.clone() };
+        let sql = format!(
+            "SELECT max(last_seq) FROM attempt WHERE {OF_PART} AND attempt = 1 AND first_seq >= $5 AND last_seq <= $6 AND worker = $7"
+        );
+        let binds = rest.part.keyed([rest.first_seq.into(), rest.last_seq.into(), (&rest.worker).into()]);
+        let last: Option<i64> = self.fetch_one(Sql::composed(sql, binds)).await?.map_or(Ok(None), |row| row.get(0))?;
+        let Some(last) = last else { return Ok(next_seq) };
+        let untried = self.unknown_fates(rest.part, (next_seq, last), Whose::Batch).await?;
+        let deferral = |(seq, _, attempts)| Deferral { seq, attempts, due: now, reason: NOT_TRIED.to_owned() };
+        let deferrals: Vec<Deferral> = untried.into_iter().map(deferral).collect();
+        self.put_deferrals(rest.part, &deferrals, now).await?;
+        Ok(last + 1)
     }
 
     /// Leaves a batch from `next_seq` on to whoever claims next: what stands before it has outcomes.

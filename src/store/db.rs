@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, executor::block_on};
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqlitePool,
@@ -16,7 +16,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Error, Result};
+use super::{Error, Result, faults::Faults};
 use crate::rule::Dialect;
 
 /// Connections of one process to PostgreSQL; each worker and reconciler holds at most one at a time.
@@ -182,9 +182,16 @@ impl Row {
     }
 }
 
+/// A database, as this process sees it.
+#[derive(Clone)]
+pub(super) struct Db {
+    pool: Pool,
+    pub faults: Option<Arc<dyn Faults>>,
+}
+
 /// A pool of connections to one database.
 #[derive(Clone)]
-pub(super) enum Db {
+enum Pool {
     /// SQLite has one writer at a time; waiting for it here is fair, its own busy handler is not.
     Sqlite(SqlitePool, Arc<Mutex<()>>),
     Postgres(PgPool),
@@ -206,7 +213,7 @@ impl Db {
                 .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
                 .connect_with(options)
                 .await?;
-            return Ok(Self::Sqlite(pool, Arc::default()));
+            return Ok(Self { pool: Pool::Sqlite(pool, Arc::default()), faults: None });
         }
         let options = PgConnectOptions::from_str(url)?.options([("search_path", "campanile"), ("timezone", "UTC")]);
         // A pool tries until its time is over and then says so; one connection says what is wrong, and at once.
@@ -216,13 +223,13 @@ impl Db {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options)
             .await?;
-        Ok(Self::Postgres(pool))
+        Ok(Self { pool: Pool::Postgres(pool), faults: None })
     }
 
     pub async fn migrate(&self) -> Result<()> {
-        match self {
-            Self::Sqlite(pool, _) => sqlx::migrate!("src/store/migrations/sqlite").run(pool).await?,
-            Self::Postgres(pool) => {
+        match &self.pool {
+            Pool::Sqlite(pool, _) => sqlx::migrate!("src/store/migrations/sqlite").run(pool).await?,
+            Pool::Postgres(pool) => {
                 // Two processes may begin on an empty database at once: IF NOT EXISTS still fails for the later of them.
                 let create = || sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS campanile").execute(pool);
                 if create().await.is_err() {
@@ -235,19 +242,27 @@ impl Db {
     }
 
     pub fn dialect(&self) -> Dialect {
-        match self {
-            Self::Sqlite(..) => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
+        match &self.pool {
+            Pool::Sqlite(..) => Dialect::Sqlite,
+            Pool::Postgres(_) => Dialect::Postgres,
         }
     }
 
     pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
-        Ok(match self {
-            Self::Sqlite(pool, _) => {
+        let Some(faults) = &self.faults else { return self.fetch_now(sql).await };
+        faults.call().await?;
+        let rows = block_on(self.fetch_now(sql));
+        faults.answer().await?;
+        rows
+    }
+
+    async fn fetch_now(&self, sql: Sql) -> Result<Vec<Row>> {
+        Ok(match &self.pool {
+            Pool::Sqlite(pool, _) => {
                 let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch_all(pool).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Self::Postgres(pool) => {
+            Pool::Postgres(pool) => {
                 let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch_all(pool).await?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
@@ -256,19 +271,25 @@ impl Db {
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(match self {
-            Self::Sqlite(pool, writer) => {
+        if let Some(faults) = &self.faults {
+            faults.call().await?;
+        }
+        let faults = self.faults.clone();
+        let inner = match &self.pool {
+            Pool::Sqlite(pool, writer) => {
                 let turn = writer.clone().lock_owned().await;
-                Tx { inner: Inner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?, turn) }
+                let begun = done(faults.is_some(), pool.begin_with("BEGIN IMMEDIATE")).await?;
+                Inner::Sqlite(begun, turn)
             }
-            Self::Postgres(pool) => Tx { inner: Inner::Postgres(pool.begin().await?) },
-        })
+            Pool::Postgres(pool) => Inner::Postgres(done(faults.is_some(), pool.begin()).await?),
+        };
+        Ok(Tx { inner, faults })
     }
 
     pub async fn close(&self) {
-        match self {
-            Self::Sqlite(pool, _) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+        match &self.pool {
+            Pool::Sqlite(pool, _) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
         }
     }
 }
@@ -281,6 +302,12 @@ enum Inner {
 /// A transaction; dropped without [`Tx::commit`] it leaves no trace.
 pub struct Tx {
     inner: Inner,
+    faults: Option<Arc<dyn Faults>>,
+}
+
+/// Awaits a call of the database; in a simulation nothing else happens meanwhile.
+async fn done<T>(is_simulated: bool, call: impl Future<Output = T>) -> T {
+    if is_simulated { block_on(call) } else { call.await }
 }
 
 impl Tx {
@@ -293,41 +320,16 @@ impl Tx {
 
     /// Runs a statement; how many rows it changed.
     pub async fn execute(&mut self, sql: Sql) -> Result<u64> {
-        Ok(match &mut self.inner {
-            Inner::Sqlite(tx, _) => {
-                sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
-            }
-            Inner::Postgres(tx) => {
-                sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
-            }
-        })
+        done(self.faults.is_some(), self.inner.execute(sql)).await
     }
 
     pub async fn fetch(&mut self, sql: Sql) -> Result<Vec<Row>> {
-        Ok(match &mut self.inner {
-            Inner::Sqlite(tx, _) => {
-                let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
-            }
-            Inner::Postgres(tx) => {
-                let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Postgres).collect()
-            }
-        })
+        done(self.faults.is_some(), self.inner.fetch(sql)).await
     }
 
     /// The first row, if there is one; the rest is not read.
     pub async fn fetch_one(&mut self, sql: Sql) -> Result<Option<Row>> {
-        Ok(match &mut self.inner {
-            Inner::Sqlite(tx, _) => {
-                let mut rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch(&mut **tx);
-                rows.next().await.transpose()?.map(Row::Sqlite)
-            }
-            Inner::Postgres(tx) => {
-                let mut rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch(&mut **tx);
-                rows.next().await.transpose()?.map(Row::Postgres)
-            }
-        })
+        done(self.faults.is_some(), self.inner.fetch_one(sql)).await
     }
 
     /// Runs a statement with each row of values in turn, prepared once.
@@ -357,9 +359,61 @@ impl Tx {
     }
 
     pub async fn commit(self) -> Result<()> {
-        match self.inner {
-            Inner::Sqlite(tx, _turn) => tx.commit().await?,
-            Inner::Postgres(tx) => tx.commit().await?,
+        let Self { inner, faults } = self;
+        let Some(faults) = faults else { return inner.commit().await };
+        let committed = if faults.is_commit_lost() {
+            drop(inner);
+            Err(Error::Unavailable(sqlx::Error::WorkerCrashed))
+        } else {
+            block_on(inner.commit())
+        };
+        faults.answer().await?;
+        committed
+    }
+}
+
+impl Inner {
+    async fn execute(&mut self, sql: Sql) -> Result<u64> {
+        Ok(match self {
+            Self::Sqlite(tx, _) => {
+                sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
+            }
+            Self::Postgres(tx) => {
+                sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).execute(&mut **tx).await?.rows_affected()
+            }
+        })
+    }
+
+    async fn fetch(&mut self, sql: Sql) -> Result<Vec<Row>> {
+        Ok(match self {
+            Self::Sqlite(tx, _) => {
+                let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(tx) => {
+                let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch_all(&mut **tx).await?;
+                rows.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    async fn fetch_one(&mut self, sql: Sql) -> Result<Option<Row>> {
+        Ok(match self {
+            Self::Sqlite(tx, _) => {
+                let mut rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch(&mut **tx);
+                rows.next().await.transpose()?.map(Row::Sqlite)
+            }
+            Self::Postgres(tx) => {
+                let mut rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch(&mut **tx);
+                rows.next().await.transpose()?.map(Row::Postgres)
+            }
+        })
+    }
+
+    async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx, _turn) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
     }

@@ -138,6 +138,9 @@ pub struct Deferral {
 /// The reason of an outcome in doubt, and of a message that is sent again because it was.
 pub const IN_DOUBT: &str = "InDoubt";
 
+/// The reason of an attempt that was not made after all.
+pub const NOT_TRIED: &str = "NotTried";
+
 /// The reason of a message that waits for the slot that its domain's rate has for it.
 pub const DOMAIN_RATE: &str = "DomainRate";
 

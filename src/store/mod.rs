@@ -17,6 +17,7 @@
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`recovery`] | a store that went back in time |
+//! | [`faults`] | what a simulation does to its calls |
 //! | `cancellation` | what waits of a cancelled run |
 //! | [`remainder`] | who goes on to its successor |
 //!
@@ -29,6 +30,7 @@ pub mod claims;
 mod db;
 pub mod doubt;
 pub mod entity;
+pub mod faults;
 pub mod home;
 pub mod ledger;
 pub mod merge;
@@ -40,7 +42,10 @@ pub mod remainder;
 pub mod tally;
 mod worker;
 
+use std::sync::Arc;
+
 pub use db::{Bind, Row, Sql, Tx};
+use faults::Faults;
 
 use crate::rule::Dialect;
 
@@ -105,6 +110,13 @@ impl Store {
         let db = db::Db::open(url).await?;
         db.migrate().await?;
         Ok(Self { db })
+    }
+
+    /// The same store as a simulated process sees it.
+    #[must_use]
+    pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {
+        self.db.faults = Some(faults);
+        self
     }
 
     pub fn dialect(&self) -> Dialect {

@@ -1,0 +1,91 @@
+//! One step forward in the life of a run. Each is one transaction in the store; any process of the home may take the
+//! next one, and two that take the same one take it once.
+
+use jiff::Timestamp;
+
+use super::engine;
+use crate::{
+    send::dispatch::load_pinned,
+    store::{
+        self, Store,
+        campaign::{Run, State},
+    },
+};
+
+/// What a look at a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Its campaign is suspended, stopped or deleted.
+    Paused,
+    /// Its predecessor has not ended.
+    Waits,
+    /// Its recipients are in the ledger; the audiences that were counted on the way.
+    Planned(Vec<String>),
+    /// Workers send.
+    Sends,
+    /// Workers still hold a part of what is being cancelled.
+    Cancels,
+    Ended,
+}
+
+/// Takes a run one step further.
+///
+/// # Errors
+/// Of the store, where another try may succeed; a fault of the data ends the run.
+pub async fn advance(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progress> {
+    match run.state {
+        State::Pending if is_paused(store, run, now).await? => Ok(Progress::Paused),
+        State::Pending if !has_settled(store, run, now).await? => Ok(Progress::Waits),
+        State::Pending => plan(store, run, now).await,
+        State::Sending if !store.is_unfinished(run.run_day, run.no).await? => complete(store, run, now).await,
+        State::Sending if is_paused(store, run, now).await? => Ok(Progress::Paused),
+        State::Sending => Ok(Progress::Sends),
+        State::Cancelling => {
+            Ok(if store.cancel_waiting(run, now).await? { Progress::Ended } else { Progress::Cancels })
+        }
+        State::Done => Ok(Progress::Ended),
+    }
+}
+
+/// Whether the campaign is suspended, stopped or deleted.
+pub async fn is_paused(store: &Store, run: &Run, now: Timestamp) -> store::Result<bool> {
+    let memory = store.remember(&run.namespace, &run.campaign, now).await?;
+    Ok(memory.is_suspended || memory.is_held || store.stopped(&run.namespace, &run.campaign).await?.is_some())
+}
+
+/// A successor begins when its predecessor has ended, so that nobody is in both.
+async fn has_settled(store: &Store, run: &Run, now: Timestamp) -> store::Result<bool> {
+    let Some(no) = run.predecessor else { return Ok(true) };
+    let Some(of) = store.run_by_no(no).await? else { return Ok(true) };
+    if of.state == State::Cancelling {
+        return store.cancel_waiting(&of, now).await;
+    }
+    Ok(of.state == State::Done)
+}
+
+async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progress> {
+    let (bundle, plan) = load_pinned(store, run).await?;
+    let planned = match run.predecessor {
+        Some(of) => engine::plan_remainder(store, (&bundle, &plan), (run, of), now).await,
+        None => engine::plan_run(store, &bundle, &plan, run, now).await,
+    };
+    match planned {
+        Ok(_) => Ok(Progress::Planned(bundle.audiences.into_keys().collect())),
+        Err(error) if error.is_passing() => Err(error),
+        // A fault of the data, such as a sum that overflows: it would come again.
+        Err(error) => {
+            store.move_run(run.no, State::Pending, State::Done, "StepFailed", &error.to_string(), now).await?;
+            Ok(Progress::Ended)
+        }
+    }
+}
+
+async fn complete(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progress> {
+    let in_doubt: i64 = store.counts(run).await?.iter().map(|(_, c)| c.totals.in_doubt).sum();
+    let (reason, message) = match in_doubt {
+        0 => ("Completed", String::new()),
+        n => ("CompletedWithDoubt", format!("{n} messages are in doubt")),
+    };
+    store.move_run(run.no, State::Sending, State::Done, reason, &message, now).await?;
+    Ok(Progress::Ended)
+}

@@ -22,7 +22,7 @@ use sqlx::{Connection, PgConnection};
 use world::Postgres;
 
 const SESSIONS: usize = 20;
-const DEPTH: usize = 64;
+const DEPTH: usize = 128;
 
 fn people() -> u64 {
     std::env::var("PEOPLE").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000)

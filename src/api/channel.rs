@@ -96,6 +96,9 @@ pub struct EmailChannel {
     #[schemars(length(min = 3, max = 320))]
     pub reply_to: Option<String>,
     pub smtp: Smtp,
+    /// Signs every message; absent where the relay signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dkim: Option<Dkim>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
 }
@@ -135,6 +138,20 @@ pub enum Tls {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretRef {
     pub name: Label,
+}
+
+/// A DKIM signature (RFC 6376).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dkim {
+    /// The domain that vouches; aligned with that of `from`, if DMARC is to pass.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
+    pub domain: String,
+    /// The public key stands in DNS at `<selector>._domainkey.<domain>`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
+    pub selector: String,
+    /// A Secret whose `key` is the private key in PEM, RSA or Ed25519.
+    pub secret_ref: SecretRef,
 }
 
 /// Who stands behind the message, as `{{ sender.name }}` and `{{ sender.address }}`.

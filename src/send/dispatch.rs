@@ -20,10 +20,12 @@ use super::{
     job::{Job, Parts},
     lane::Lane,
     lease::Lease,
+    mime::dkim::Signer,
     providers::{Providers, Secret},
     record,
 };
 use crate::{
+    api::ChannelSpec,
     clock::Clock,
     plan::{Bundle, Plan},
     store::{
@@ -280,6 +282,7 @@ impl Dispatcher {
         };
         let provider = self.providers.provider(&run.namespace, &channel, spec, secret.as_ref());
         let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
+        let signer = self.signer(&run.namespace, &channel, spec).await?;
         let expires = self.expires(part).await?;
         let job = Parts {
             run,
@@ -287,11 +290,26 @@ impl Dispatcher {
             step_no: part.step_no,
             expires,
             provider,
+            signer,
             gate: self.providers.gate().clone(),
             clock: self.clock,
             lease: self.lease.clone(),
         };
         Ok(Arc::new(Job::new(job)?))
+    }
+
+    /// What signs a channel's messages. What goes to a folder is signed if it can be.
+    async fn signer(&self, namespace: &str, channel: &str, spec: &ChannelSpec) -> store::Result<Option<Signer>> {
+        let Some(dkim) = spec.email.as_ref().and_then(|email| email.dkim.as_ref()) else { return Ok(None) };
+        let secret = self.secrets.secret(namespace, &dkim.secret_ref.name).await;
+        let signer = match secret.as_ref().and_then(|secret| secret.get("key")) {
+            Some(key) => Signer::new(&dkim.domain, &dkim.selector, key).map_err(|problem| problem.to_string()),
+            None => Err(format!("there is no Secret `{}` with a key `key`", &*dkim.secret_ref.name)),
+        };
+        match signer {
+            Err(_) if !self.providers.gate().is_open() => Ok(None),
+            signer => signer.map(Some).map_err(|m| store::Error::Refused(format!("channel {channel}: {m}"))),
+        }
     }
 
     async fn channel_of(&self, part: Part) -> store::Result<(Run, Arc<(Bundle, Plan)>, String)> {

@@ -10,7 +10,7 @@ use super::{
     channel::{Channel, Envelope, Permission},
     gate::Gate,
     lease::Lease,
-    mime,
+    mime::{self, dkim::Signer},
     pace::{self, Limits, Slots},
     providers::Letterhead,
     seen::{self, Names},
@@ -48,6 +48,7 @@ pub struct Job {
     /// A message in doubt is sent again.
     pub resends: bool,
     pub limits: Limits,
+    signer: Option<Signer>,
     names: Arc<Names>,
     /// The values that are the same in every message of the run, behind those of the row.
     words: Vec<Value>,
@@ -83,6 +84,7 @@ pub struct Parts {
     pub step_no: i64,
     pub expires: Timestamp,
     pub provider: Arc<dyn Channel>,
+    pub signer: Option<Signer>,
     pub gate: Gate,
     pub clock: Clock,
     pub lease: Arc<Lease>,
@@ -92,7 +94,7 @@ impl Job {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(parts: Parts) -> store::Result<Self> {
-        let Parts { run, pinned, step_no, expires, provider, gate, clock, lease } = parts;
+        let Parts { run, pinned, step_no, expires, provider, signer, gate, clock, lease } = parts;
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", run.no));
         let (bundle, plan) = (&pinned.0, &pinned.1);
         let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
@@ -122,6 +124,7 @@ impl Job {
         Ok(Self {
             resends,
             limits,
+            signer,
             step,
             run,
             pinned,
@@ -330,7 +333,10 @@ impl Job {
             message_id: &message_id,
             date: self.clock.now(),
         };
-        let bytes = mime::bytes(&mail)?;
+        let mut bytes = mime::bytes(&mail)?;
+        if let Some(signer) = &self.signer {
+            bytes = signer.sign(&bytes, mail.date)?;
+        }
         let job = self.clone();
         let permission = Permission::new(move || job.may_go());
         let (from, to, folder) = (self.from.clone(), message.to.clone(), self.folder.clone());

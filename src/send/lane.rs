@@ -6,7 +6,10 @@
 //!    └────────────────── the window: attempts without an outcome, never more than its size ────────┘
 //! ```
 
-use std::sync::{Arc, PoisonError, atomic::AtomicI64};
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -58,18 +61,20 @@ impl Lane {
         let (tell, done) = mpsc::unbounded_channel();
         let flights = Flights::default();
         let window = Arc::new(Semaphore::new(0));
+        let group = Arc::new(AtomicUsize::new(1));
         let recorder = Recorder {
             store: store.clone(),
             watch: self.dispatcher.watch.clone(),
             health: self.dispatcher.health.clone(),
             channel: self.channel.clone(),
             window: window.clone(),
+            group: group.clone(),
             flights: flights.clone(),
             done,
         };
         let recording = tokio::spawn(recorder.run());
         let sending = tokio::spawn(send(attempted, flights, tell));
-        let mut feeder = Feeder { lane: &self, store, window, window_size: 0, groups };
+        let mut feeder = Feeder { lane: &self, store, window, window_size: 0, group, groups };
         if let Err(error) = feeder.feed().await {
             tracing::warn!(channel = self.channel.1, %error, "the lane waits");
             tokio::time::sleep(LOOK).await;
@@ -88,6 +93,7 @@ struct Feeder<'a> {
     store: Store,
     window: Arc<Semaphore>,
     window_size: usize,
+    group: Arc<AtomicUsize>,
     groups: mpsc::Sender<Attempted>,
 }
 
@@ -144,6 +150,7 @@ impl Feeder<'_> {
         }
         self.window.add_permits(size - self.window_size);
         self.window_size = size;
+        self.group.store(self.group(None), Ordering::Relaxed);
     }
 
     async fn give_back(&self, claim: &Claim) -> store::Result<()> {

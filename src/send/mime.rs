@@ -4,6 +4,7 @@
 //! Line ends and control characters are made harmless first, and long words are folded.
 
 mod body;
+pub mod dkim;
 
 use self::body::{Encoding, LINE_BYTES_MAX, clean, has_boundary};
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,8 +30,10 @@ const RETRY_MAX: SignedDuration = SignedDuration::from_hours(1);
 const RECORD_RETRY: Duration = Duration::from_millis(500);
 /// Outcomes of one commit, at most.
 const GROUP_MAX: usize = 1_000;
-/// How long a commit waits for company: long enough that its cost is shared, far below what a relay takes to answer.
+/// A commit waits for company, so that its cost is shared: at most so often, and not longer than until a group of
+/// attempts can be made in the place of those that it ends.
 const GATHER: Duration = Duration::from_millis(5);
+const GATHERS_MAX: usize = 4;
 
 /// What a worker holds in the store, until all of it has an outcome or waits again.
 pub struct Held {
@@ -94,6 +96,8 @@ pub struct Recorder {
     pub health: Arc<Health>,
     pub channel: ChannelName,
     pub window: Arc<Semaphore>,
+    /// How many attempts are made at once.
+    pub group: Arc<AtomicUsize>,
     pub flights: Flights,
     pub done: UnboundedReceiver<Done>,
 }
@@ -120,18 +124,31 @@ impl Recorder {
     pub async fn run(mut self) {
         let mut done = vec![];
         while self.done.recv_many(&mut done, GROUP_MAX).await > 0 {
-            if done.len() < GROUP_MAX {
-                tokio::time::sleep(GATHER).await;
+            self.gather(&mut done).await;
+            self.health.note(&self.channel, done.iter().map(|d| &d.delivery));
+            let sections = self.sort(&mut done);
+            self.record(sections).await;
+        }
+    }
+
+    /// Waits for more that ends soon, as long as something is under way.
+    async fn gather(&mut self, done: &mut Vec<Done>) {
+        let enough = self.group.load(Ordering::Relaxed).clamp(1, GROUP_MAX);
+        for _ in 0..GATHERS_MAX {
+            if done.len() >= enough || done.len() >= self.under_way() {
+                return;
             }
+            tokio::time::sleep(GATHER).await;
             while done.len() < GROUP_MAX
                 && let Ok(more) = self.done.try_recv()
             {
                 done.push(more);
             }
-            self.health.note(&self.channel, done.iter().map(|d| &d.delivery));
-            let sections = self.sort(&mut done);
-            self.record(sections).await;
         }
+    }
+
+    fn under_way(&self) -> usize {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn sort(&self, done: &mut Vec<Done>) -> Vec<Section> {

@@ -17,6 +17,7 @@ mod reruns;
 mod restores;
 mod rules_agree;
 mod rules_at_random;
+mod signatures;
 mod simulation;
 mod smtp_servers;
 mod stop_and_start;

@@ -19,7 +19,7 @@ const OTHER_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// Debian keeps each major version of PostgreSQL in a folder of its own.
 const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 
-/// The path of `program`, after installing `package` if the machine lacks it and this process may.
+/// The path of `program`, after installing `package` (or several, with spaces between) if the machine lacks it and this process may.
 pub fn program(program: &str, package: &str) -> Result<PathBuf> {
     if let Some(found) = find(program) {
         return Ok(found);
@@ -84,7 +84,8 @@ fn install(package: &str) -> Result<()> {
     announce(&format!("installing the Debian package {package}"));
     preseed()?;
     run_apt(&["update", "--quiet"])?;
-    run_apt(&["install", "--quiet", "--yes", "--no-install-recommends", package])
+    let packages: Vec<&str> = package.split(' ').collect();
+    run_apt(&[&["install", "--quiet", "--yes", "--no-install-recommends"], packages.as_slice()].concat())
 }
 
 /// Postfix is wanted for `smtp-sink` alone. Unconfigured, its daemon does not start, now or at boot.

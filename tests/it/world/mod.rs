@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-pub use self::install::announce;
+pub use self::install::{announce, program};
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;
 pub use self::smtp::{Mail, SmtpSink};

@@ -123,7 +123,9 @@ spec: {{email: {{from: town@example.com, smtp: {{host: 127.0.0.1, port: {port}, 
 /// A campaign to the first people, as fast as `what` allows.
 fn campaign(what: What, per_second: u64, port: u16) -> String {
     let (channel, rate, throttle) = match what {
-        What::Channel => (format!("paced-{per_second}"), format!("\n  rate: {{perSecond: {per_second}}}"), String::new()),
+        What::Channel => {
+            (format!("paced-{per_second}"), format!("\n  rate: {{perSecond: {per_second}}}"), String::new())
+        }
         What::Step => (format!("open-{per_second}"), String::new(), format!(", throttle: {{perSecond: {per_second}}}")),
     };
     format!(
@@ -203,7 +205,10 @@ async fn main() {
             let (fewest, most) = extremes(&arrivals.lock().expect("a lock"));
             let declared = (per_second * WINDOW.as_secs()) as f64;
             let (low, high) = (fewest as f64 / declared, most as f64 / declared);
-            println!("  {:<8} {per_second:>5}/s   {fewest:>6} to {most:>6}   ratio {low:.3} to {high:.3}", format!("{what:?}"));
+            println!(
+                "  {:<8} {per_second:>5}/s   {fewest:>6} to {most:>6}   ratio {low:.3} to {high:.3}",
+                format!("{what:?}")
+            );
         }
     }
     drop(workers);

@@ -118,6 +118,7 @@ async fn main() {
             namespace: "ns",
             name: &format!("run-{turn}"),
             campaign: "greet",
+            dataset: "d",
             mode: "Live",
             origin: Origin::Hand,
             scheduled: Timestamp::from_second(1_800_000_000).expect("a time"),

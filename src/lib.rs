@@ -22,6 +22,7 @@
 //! | [`rule`] | rule text becomes a typed expression becomes SQL |
 //! | [`run`] | when a campaign starts, and how a run's steps are evaluated |
 //! | [`send`] | claim, render, deliver, record; one file per provider |
+//! | [`feedback`] | what comes back: people who withdraw |
 //! | [`ingest`] | files become rows of entities |
 //! | [`store`] | the relational store, in two dialects |
 //! | [`cli`] | one file per command |
@@ -50,12 +51,14 @@
 //! - no value of an author or of the data in SQL text: identifiers are quoted, values are bound;
 //! - nothing outside [`store`] that knows which database it talks to, but for the dialect a query is built for;
 //! - nothing outside [`source`] and [`reconcile`] that knows Kubernetes, but for the types in [`api`];
-//! - no sequence, foreign key or trigger on the ledger's tables, no advisory lock, no `LISTEN`;
+//! - no sequence, foreign key or trigger on the ledger's tables, no advisory lock, no `LISTEN`, and no unique key without
+//!   day and shard (a test reads the catalog and the SQL);
 //! - no personal value in a condition, an event, a log line or a reject's reason.
 
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod feedback;
 pub mod ingest;
 pub mod plan;
 pub mod reconcile;

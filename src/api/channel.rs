@@ -49,6 +49,14 @@ pub struct ChannelSpec {
     /// How fast messages may go, over all campaigns and workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Where this process' `--listen` is reached from outside: marketing messages then carry a link by which people
+    /// withdraw with one click (RFC 8058). HTTPS, but for this machine's own address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 8, max = 512),
+        regex(pattern = r"^(https://[^\s?#<>]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?)$")
+    )]
+    pub public_url: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -48,6 +48,42 @@ pub struct DatasetSpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub topics: Vec<Topic>,
+    /// How long what belongs to runs and files is kept. Consent, `once` and counts never expire.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// How long what belongs to runs and files is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// Who got what, with attempts and outcomes, after the run was completed; gone within a day of it. Counts stay.
+    #[serde(default = "messages_kept")]
+    pub messages: Duration,
+    /// The tables of a run's steps, after the run was completed.
+    #[serde(default = "work_tables_kept")]
+    pub work_tables: Duration,
+    /// Rows that could not be read, after their file was.
+    #[serde(default = "rejects_kept")]
+    pub rejects: Duration,
+}
+
+fn messages_kept() -> Duration {
+    Duration::from_hours(400 * 24)
+}
+
+fn work_tables_kept() -> Duration {
+    Duration::from_hours(7 * 24)
+}
+
+fn rejects_kept() -> Duration {
+    Duration::from_hours(30 * 24)
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { messages: messages_kept(), work_tables: work_tables_kept(), rejects: rejects_kept() }
+    }
 }
 
 /// One table of the business.

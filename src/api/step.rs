@@ -65,6 +65,16 @@ impl Activity {
     }
 }
 
+impl Activity {
+    /// The MessageTemplate of a channel step.
+    pub fn template(&self) -> Option<&str> {
+        match self {
+            Self::Email(email) => Some(&email.template),
+            _ => None,
+        }
+    }
+}
+
 /// Starts from a named audience, or from a rule written here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -193,6 +203,24 @@ pub struct Email {
     /// How fast this step sends, over all workers; the channel's own rate holds beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttle: Option<Throttle>,
+    /// What is kept of each message beside its outcome. `Fields`: what it was written from, so that it can be shown again
+    /// byte for byte. `Hash`: a keyed hash of that. `None`: nothing.
+    #[serde(default, skip_serializing_if = "Record::is_fields")]
+    pub record: Record,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Record {
+    #[default]
+    Fields,
+    Hash,
+    None,
+}
+
+impl Record {
+    fn is_fields(&self) -> bool {
+        *self == Self::Fields
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

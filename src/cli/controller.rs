@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::{
     End, requests,
-    sending::{self, SendArgs},
+    sending::{self, ListenArgs, SendArgs},
 };
 use crate::{
     clock::Clock,
@@ -31,6 +31,8 @@ pub struct Args {
     watch_namespace: Option<String>,
     #[command(flatten)]
     send: SendArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Where relative file URLs of datasets begin.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -97,6 +99,7 @@ async fn start(args: Args) -> Result<End, End> {
     }
     let mut sending = None;
     if is_mine {
+        args.listen.listen(&store, clock).await?;
         let providers = args.send.providers(args.outbox)?;
         let dispatcher =
             Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));

@@ -8,6 +8,7 @@ mod doubt;
 mod get;
 mod handles;
 mod home;
+mod render;
 mod requests;
 mod rerun;
 mod run;
@@ -49,6 +50,8 @@ enum Command {
     Cancel(handles::CancelArgs),
     /// Sends the remainder of a run as declared now, to exactly those who wait in it.
     Rerun(rerun::Args),
+    /// Shows a message as it was sent, byte for byte.
+    Render(render::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
     /// Handles of the store itself.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
             Command::Start(args) => handles::start(args).await,
             Command::Cancel(args) => handles::cancel(args).await,
             Command::Rerun(args) => rerun::run(args).await,
+            Command::Render(args) => render::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,
             Command::Crds(args) => crds::run(&args),

@@ -10,7 +10,7 @@ use super::{
     End,
     home::{self, Home, StoreArgs},
     requests,
-    sending::{self, SendArgs},
+    sending::{self, ListenArgs, SendArgs},
     summary,
 };
 use crate::{
@@ -43,6 +43,8 @@ pub struct Args {
     home: StoreArgs,
     #[command(flatten)]
     send: SendArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// End when nothing can proceed before a future time; 0 if everything is ready, succeeded and sent.
     #[arg(long)]
     until_idle: bool,
@@ -100,6 +102,7 @@ async fn start(args: Args) -> Result<End, End> {
     let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
     let dispatcher =
         Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), lease));
+    args.listen.listen(&home.store, clock).await?;
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {
         until_idle(&world, &dispatcher).await?;

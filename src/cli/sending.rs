@@ -1,15 +1,20 @@
 //! What every sending process is told: which messages may leave it, whom to trust, and for how long it holds its work.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 
 use super::End;
-use crate::send::{
-    dispatch::{Dispatcher, LEASE},
-    gate::Gate,
-    lease::Lease,
-    providers::Providers,
+use crate::{
+    clock::Clock,
+    feedback::server,
+    send::{
+        dispatch::{Dispatcher, LEASE},
+        gate::Gate,
+        lease::Lease,
+        providers::Providers,
+    },
+    store::Store,
 };
 
 #[derive(Args)]
@@ -24,6 +29,24 @@ pub struct SendArgs {
     #[arg(long, value_name = "MS", default_value_t = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
           value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     lease_ms: u64,
+}
+
+#[derive(Args)]
+pub struct ListenArgs {
+    /// Answers people who unsubscribe on this address; `publicUrl` of a Channel is how it is reached from outside.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+}
+
+impl ListenArgs {
+    /// Listens, if it is told to.
+    pub async fn listen(&self, store: &Store, clock: Clock) -> Result<(), End> {
+        let Some(address) = self.listen else { return Ok(()) };
+        let bound = server::listen(address, store.clone(), clock).await;
+        let bound = bound.map_err(|problem| End::Wrong(format!("--listen {problem}"), None))?;
+        eprintln!("listening on http://{bound}");
+        Ok(())
+    }
 }
 
 impl SendArgs {

@@ -1,7 +1,10 @@
 //! A Dataset as rules see it, and what its schema alone cannot check.
 
 use crate::{
-    api::dataset::{DatasetSpec, Entity, FieldKind},
+    api::{
+        dataset::{DatasetSpec, Entity, FieldKind},
+        duration::Duration,
+    },
     plan::{Finding, Ref},
     rule::{
         Dialect, Schema, check_path, nearest,
@@ -62,6 +65,9 @@ fn type_of(kind: FieldKind, scale: Option<u8>) -> FieldType {
     }
 }
 
+/// Shorter than a day, and nobody could see in the morning what went wrong overnight.
+const MESSAGES_KEPT_MIN: Duration = Duration::from_hours(24);
+
 /// What is wrong with a Dataset by itself.
 pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     let this = Ref::new("Dataset", name);
@@ -69,6 +75,10 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     let mut found = vec![];
     for (index, entity) in spec.entities.iter().enumerate() {
         check_entity(&this, index, entity, spec, &mut found);
+    }
+    if spec.retention.messages < MESSAGES_KEPT_MIN {
+        let message = format!("messages are kept for {MESSAGES_KEPT_MIN} at least, not {}", spec.retention.messages);
+        found.push(Finding::new(&this, "spec.retention.messages", message));
     }
     let entities = || spec.entities.iter().map(|e| &*e.name);
     let Some(profile) = spec.entities.iter().find(|e| e.name == spec.profile.entity) else {

@@ -7,7 +7,7 @@ use sea_query::{Expr, ExprTrait, SelectStatement};
 
 use super::{Finding, Ref};
 use crate::{
-    api::duration::Duration,
+    api::{duration::Duration, step::Record},
     rule::{
         Dialect, Path, Query, Schema, check_path, nearest,
         schema::{Entity, FieldType},
@@ -16,8 +16,15 @@ use crate::{
 };
 
 /// Names that a template may use beside the entities, with what each has.
-const OTHERS: [(&str, &[&str]); 4] =
-    [("campaign", &["name"]), ("run", &["name"]), ("sender", &["name", "address"]), ("now", &[])];
+const OTHERS: [(&str, &[&str]); 5] = [
+    ("campaign", &["name"]),
+    ("run", &["name"]),
+    ("sender", &["name", "address"]),
+    ("now", &[]),
+    (UNSUBSCRIBE_URL, &[]),
+];
+/// The link by which the person withdraws from the campaign's topic.
+pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
 
 /// `once`, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +60,7 @@ pub struct EmailPlan {
     pub resends: bool,
     /// Messages per second.
     pub throttle: Option<u32>,
+    pub record: Record,
 }
 
 /// A column that the template reads: its name there, where it stands and what it is.
@@ -108,7 +116,7 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Op
         name if name == scope.item => Path { hops: vec![], field: None, entity: scope.item.to_owned(), is_many: false },
         name if name == scope.profile => scope.recipient.clone(),
         _ => {
-            let known = [scope.item, scope.profile, "campaign", "run", "sender", "now"];
+            let known = [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL];
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
             let said = format!(
                 "`{first}` is not known to this template; it is sent with {}, {}, {}",

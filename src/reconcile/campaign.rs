@@ -302,6 +302,7 @@ async fn start(
         namespace: &object.key.namespace,
         name: &name,
         campaign: &object.key.name,
+        dataset: &valid.bundle.campaign.dataset,
         mode: "Live",
         origin: Origin::Schedule,
         scheduled: at,

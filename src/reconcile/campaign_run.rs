@@ -101,6 +101,7 @@ async fn create(object: &Object, spec: &CampaignRunSpec, world: &World) -> Resul
         namespace: &object.key.namespace,
         name: &object.key.name,
         campaign: &spec.campaign,
+        dataset: &declared.dataset,
         mode: if spec.mode == Mode::DryRun { "DryRun" } else { "Live" },
         origin: Origin::Hand,
         scheduled: spec.scheduled_time.as_ref().map_or(object.created, |t| t.0),

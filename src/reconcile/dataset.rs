@@ -13,7 +13,7 @@ use crate::{
     },
     ingest::{self, Found, SETTLED_MS},
     plan,
-    source::catalog::Object,
+    source::{Key, Kind, catalog::Object},
     store::{self, entity::Place},
 };
 
@@ -54,8 +54,16 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     if world.loaded.note(&object.key, standing.is_ready()) {
         world.queue.wake(world.catalog.dependents(&object.key));
     }
+    let retired = world.store.retire(place, &spec.retention, world.clock.now()).await?;
+    let lost = retired.without_tables.iter().map(|run| Key::new(Kind::CampaignRun, place.namespace, run));
+    world.queue.wake(lost);
+    if retired.runs > 0 || retired.rejects > 0 {
+        tracing::info!(dataset = place.dataset, runs = retired.runs, rejects = retired.rejects, "past their retention");
+    }
     write(object, Some(&spec), &standing, world).await?;
+    let until_next = retired.next.map(|next| next.duration_since(world.clock.now()).try_into().unwrap_or_default());
     let every = spec.entities.iter().filter_map(|e| e.source.as_ref()).map(|s| s.files.every.as_std()).min();
+    let every = every.into_iter().chain(until_next).min();
     Ok(match every {
         _ if looked.unsettled > 0 => Action::Soon(Duration::from_millis(SETTLED_MS / 2)),
         Some(every) => Action::Later(every.max(Duration::from_secs(1))),

@@ -13,13 +13,17 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, OnceCell},
+    time::Instant,
+};
 
 use super::{
     health::Health,
     job::{Job, Parts},
     lane::Lane,
     lease::Lease,
+    letter::Letter,
     mime::dkim::Signer,
     providers::{Providers, Secret},
     record,
@@ -68,6 +72,8 @@ pub struct Dispatcher {
     pub wake: Notify,
     lanes: Mutex<BTreeSet<(String, String)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
+    /// The store's own, read once.
+    secret: OnceCell<Vec<u8>>,
     beats: Mutex<BTreeMap<String, (i64, Instant)>>,
     /// This worker's last beat that the store has taken.
     beaten: AtomicI64,
@@ -96,6 +102,7 @@ impl Dispatcher {
             wake: Notify::new(),
             lanes: Mutex::default(),
             pinned: Mutex::default(),
+            secret: OnceCell::new(),
             beats: Mutex::default(),
             beaten: AtomicI64::new(0),
         }
@@ -283,14 +290,14 @@ impl Dispatcher {
         let provider = self.providers.provider(&run.namespace, &channel, spec, secret.as_ref());
         let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
         let signer = self.signer(&run.namespace, &channel, spec).await?;
+        let secret = self.secret.get_or_try_init(|| self.store.secret()).await?;
+        let letter = Letter::new(&run, pinned.clone(), part.step_no, signer, secret)?;
         let expires = self.expires(part).await?;
         let job = Parts {
             run,
-            pinned: pinned.clone(),
-            step_no: part.step_no,
+            letter,
             expires,
             provider,
-            signer,
             gate: self.providers.gate().clone(),
             clock: self.clock,
             lease: self.lease.clone(),
@@ -300,15 +307,9 @@ impl Dispatcher {
 
     /// What signs a channel's messages. What goes to a folder is signed if it can be.
     async fn signer(&self, namespace: &str, channel: &str, spec: &ChannelSpec) -> store::Result<Option<Signer>> {
-        let Some(dkim) = spec.email.as_ref().and_then(|email| email.dkim.as_ref()) else { return Ok(None) };
-        let secret = self.secrets.secret(namespace, &dkim.secret_ref.name).await;
-        let signer = match secret.as_ref().and_then(|secret| secret.get("key")) {
-            Some(key) => Signer::new(&dkim.domain, &dkim.selector, key).map_err(|problem| problem.to_string()),
-            None => Err(format!("there is no Secret `{}` with a key `key`", &*dkim.secret_ref.name)),
-        };
-        match signer {
+        match signer(self.secrets.as_ref(), namespace, spec).await {
             Err(_) if !self.providers.gate().is_open() => Ok(None),
-            signer => signer.map(Some).map_err(|m| store::Error::Refused(format!("channel {channel}: {m}"))),
+            signer => signer.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}"))),
         }
     }
 
@@ -349,6 +350,19 @@ impl Dispatcher {
             known.insert(run.revision.clone(), pinned.clone());
         }
         Ok(pinned)
+    }
+}
+
+/// What signs a channel's messages, if it declares DKIM.
+///
+/// # Errors
+/// A sentence: the Secret is missing, or its key is none.
+pub async fn signer(secrets: &dyn Secrets, namespace: &str, spec: &ChannelSpec) -> Result<Option<Signer>, String> {
+    let Some(dkim) = spec.email.as_ref().and_then(|email| email.dkim.as_ref()) else { return Ok(None) };
+    let secret = secrets.secret(namespace, &dkim.secret_ref.name).await;
+    match secret.as_ref().and_then(|secret| secret.get("key")) {
+        Some(key) => Signer::new(&dkim.domain, &dkim.selector, key).map(Some).map_err(|problem| problem.to_string()),
+        None => Err(format!("there is no Secret `{}` with a key `key`", &*dkim.secret_ref.name)),
     }
 }
 

@@ -4,22 +4,21 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use minijinja::Value;
-use sha2::{Digest, Sha256};
 
 use super::{
     channel::{Channel, Envelope, Permission},
     gate::Gate,
     lease::Lease,
-    mime::{self, dkim::Signer},
+    letter::Letter,
+    mime,
     pace::{self, Limits, Slots},
-    providers::Letterhead,
-    seen::{self, Names},
+    said::{self, Said},
 };
 use crate::{
     api::dataset::Entity,
     clock::Clock,
     plan::{
-        Bundle, Plan,
+        Bundle,
         message::{Column, EmailPlan},
     },
     rule::schema::FieldType,
@@ -37,9 +36,7 @@ const CARRIED: usize = 8;
 /// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
 pub struct Job {
     pub run: Run,
-    pub pinned: Arc<(Bundle, Plan)>,
-    pub step_no: i64,
-    pub step: String,
+    pub letter: Letter,
     pub expires: Timestamp,
     pub provider: Arc<dyn Channel>,
     pub gate: Gate,
@@ -48,13 +45,6 @@ pub struct Job {
     /// A message in doubt is sent again.
     pub resends: bool,
     pub limits: Limits,
-    signer: Option<Signer>,
-    names: Arc<Names>,
-    /// The values that are the same in every message of the run, behind those of the row.
-    words: Vec<Value>,
-    from: String,
-    /// The run's part of a Message-ID.
-    mark: String,
     folder: PathBuf,
 }
 
@@ -65,14 +55,18 @@ pub struct Ready {
     pub attempt: i64,
     /// Not earlier, because its domain is paced.
     pub slot: Option<Timestamp>,
-    to: String,
-    locale: Option<String>,
-    context: Value,
+    pub said: Said,
+    profile: Option<String>,
 }
 
 impl Ready {
-    pub fn as_first(mut self) -> Self {
+    /// A first attempt whose commit came through though its answer was lost.
+    #[must_use]
+    pub fn as_committed(mut self, kept: Option<&str>) -> Self {
         self.attempt = 1;
+        if let Some(said) = kept.and_then(|kept| said::find(kept, self.seq)) {
+            self.said = said;
+        }
         self
     }
 }
@@ -80,11 +74,9 @@ impl Ready {
 /// What a job is made of.
 pub struct Parts {
     pub run: Run,
-    pub pinned: Arc<(Bundle, Plan)>,
-    pub step_no: i64,
+    pub letter: Letter,
     pub expires: Timestamp,
     pub provider: Arc<dyn Channel>,
-    pub signer: Option<Signer>,
     pub gate: Gate,
     pub clock: Clock,
     pub lease: Arc<Lease>,
@@ -94,59 +86,21 @@ impl Job {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(parts: Parts) -> store::Result<Self> {
-        let Parts { run, pinned, step_no, expires, provider, signer, gate, clock, lease } = parts;
-        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", run.no));
-        let (bundle, plan) = (&pinned.0, &pinned.1);
-        let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
-        let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
-        let head = Letterhead::of(spec);
-        let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
-        let mut names: Vec<Vec<&str>> =
-            email.reads.iter().map(|column| column.names.iter().map(String::as_str).collect()).collect();
-        let mut words = vec![];
-        let mut word = |name: Vec<&'static str>, value: &str| {
-            names.push(name);
-            words.push(Value::from(value));
-        };
-        if let Some(sender) = head.sender {
-            word(vec!["sender", "name"], &sender.name);
-            word(vec!["sender", "address"], &sender.address);
-        }
-        word(vec!["campaign", "name"], &bundle.name);
-        word(vec!["run", "name"], &run.name);
-        word(vec!["now"], &run.scheduled.to_string());
-        let names = Names::of(names);
-        let digest = Sha256::digest(format!("{}/{}", run.namespace, run.name));
-        let mark = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+        let Parts { run, letter, expires, provider, gate, clock, lease } = parts;
+        let email = letter.email()?;
+        let spec = letter.pinned.0.channels.get(&email.channel);
+        let spec = spec.ok_or_else(|| store::Error::Internal(format!("a channel of run {} is gone", run.no)))?;
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
-        let limits = Limits::new(&email.channel, spec, (&run.campaign, step), email.throttle);
-        let (step, resends) = (step.to_owned(), email.resends);
-        Ok(Self {
-            resends,
-            limits,
-            signer,
-            step,
-            run,
-            pinned,
-            step_no,
-            expires,
-            provider,
-            gate,
-            clock,
-            lease,
-            names,
-            words,
-            from,
-            mark,
-            folder,
-        })
+        let limits = Limits::new(&email.channel, spec, (&run.campaign, &letter.step), email.throttle);
+        let resends = email.resends;
+        Ok(Self { run, letter, expires, provider, gate, clock, lease, resends, limits, folder })
     }
 
     /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.
     fn may_go(&self) -> bool {
         self.lease.is_held()
             && !self.lease.is_halted()
-            && self.lease.is_open(self.run.no, self.step_no)
+            && self.lease.is_open(self.run.no, self.letter.step_no)
             && self.clock.now() <= self.expires
     }
 
@@ -161,18 +115,21 @@ impl Job {
     /// Attempts that may be under way at once, so that no more can be in doubt.
     pub fn attempts_max(&self) -> usize {
         let email = self.email().ok();
-        let spec = email.and_then(|email| self.pinned.0.channels.get(&email.channel));
+        let spec = email.and_then(|email| self.bundle().channels.get(&email.channel));
         spec.map_or(1, |spec| usize::from(spec.connections) * usize::from(spec.depth))
     }
 
     fn email(&self) -> store::Result<&EmailPlan> {
-        let found = self.pinned.1.emails().find(|(no, _, _)| *no == self.step_no);
-        found.map(|(_, _, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+        self.letter.email()
+    }
+
+    fn bundle(&self) -> &Bundle {
+        &self.letter.pinned.0
     }
 
     fn entity(&self, email: &EmailPlan) -> store::Result<&Entity> {
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        self.pinned.0.dataset.entities.iter().find(|e| *e.name == *email.entity).ok_or_else(lost)
+        self.bundle().dataset.entities.iter().find(|e| *e.name == *email.entity).ok_or_else(lost)
     }
 
     /// The messages of a group that may go now, and the outcomes of those that may not. Consent is read here, in the
@@ -186,7 +143,7 @@ impl Job {
         now: Timestamp,
     ) -> store::Result<(Vec<Ready>, Vec<Recorded>)> {
         let email = self.email()?;
-        let (bundle, plan) = (&self.pinned.0, &self.pinned.1);
+        let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
         let entity = self.entity(email)?;
         let topic = Topic {
             namespace: &bundle.namespace,
@@ -239,7 +196,7 @@ impl Job {
                 continue;
             }
             if message.slot.is_none()
-                && let Some((name, _)) = self.limits.domain(&message.to)
+                && let Some((name, _)) = self.limits.domain(&message.said.to)
                 && let Some((slots, used)) = paces.get_mut(&name)
             {
                 let slot = slots.of(*used);
@@ -267,7 +224,7 @@ impl Job {
     ) -> store::Result<BTreeMap<String, (Slots, usize)>> {
         let mut counts = BTreeMap::<(String, i64), i64>::new();
         for message in ready.filter(|m| m.slot.is_none()) {
-            if let Some(pace) = self.limits.domain(&message.to) {
+            if let Some(pace) = self.limits.domain(&message.said.to) {
                 *counts.entry(pace).or_default() += 1;
             }
         }
@@ -302,45 +259,30 @@ impl Job {
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);
-        let mut values = Vec::with_capacity(email.reads.len() + self.words.len());
+        let mut fields = Vec::with_capacity(email.reads.len());
         for (index, column) in email.reads.iter().enumerate() {
-            values.push(value_of(row, CARRIED + index, column)?);
+            fields.push(value_of(row, CARRIED + index, column)?);
         }
-        values.extend(self.words.iter().cloned());
-        let context = seen::context(&self.names, values);
-        Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, to, locale: row.get(7)?, context }))
+        let said = Said { to, locale: row.get(7)?, fields };
+        Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, said, profile: row.get(2)? }))
     }
 
-    /// The message, ready to go.
+    /// The message, ready to go; `at` is when its attempt was committed.
     ///
     /// # Errors
     /// Why it cannot be rendered; without personal values.
-    pub fn envelope(self: &Arc<Self>, shard: i64, message: &Ready) -> Result<Envelope, String> {
-        let email = self.email().map_err(|e| e.to_string())?;
-        let rendered = email.template.render(message.locale.as_deref(), &message.context)?;
-        let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
-        let head = Letterhead::of(spec);
-        let id = format!("{}-{shard}-{}", self.step, message.seq);
-        let domain = self.from.rsplit('@').next().unwrap_or("localhost");
-        let message_id = format!("{}.{shard}.{}.{}@{domain}", self.step_no, message.seq, self.mark);
-        let mail = mime::Mail {
-            from: head.from,
-            reply_to: head.reply_to,
-            to: &message.to,
-            subject: &rendered.subject,
-            text: rendered.text.as_deref(),
-            html: rendered.html.as_deref(),
-            message_id: &message_id,
-            date: self.clock.now(),
-        };
-        let mut bytes = mime::bytes(&mail)?;
-        if let Some(signer) = &self.signer {
-            bytes = signer.sign(&bytes, mail.date)?;
-        }
+    pub fn envelope(self: &Arc<Self>, shard: i64, message: &Ready, at: Timestamp) -> Result<Envelope, String> {
+        let bytes = self.letter.write((shard, message.seq), message.profile.as_deref(), &message.said, at)?;
+        let id = format!("{}-{shard}-{}", self.letter.step, message.seq);
         let job = self.clone();
         let permission = Permission::new(move || job.may_go());
-        let (from, to, folder) = (self.from.clone(), message.to.clone(), self.folder.clone());
+        let (from, to, folder) = (self.letter.from.clone(), message.said.to.clone(), self.folder.clone());
         Ok(Envelope { id, from, to, bytes, folder, permission })
+    }
+
+    /// What is kept with the attempts of these messages.
+    pub fn keep<'a>(&self, messages: impl Iterator<Item = &'a Ready>) -> store::Result<Option<String>> {
+        self.letter.keep(messages.map(|message| (message.seq, &message.said)))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicUsize, Ordering},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
 use crate::store::{
     self, Store,
     claims::Claim,
-    ledger::{Batch, Group, Part, Standing, Whose},
+    ledger::{Batch, Further, Group, Part, Standing, Whose},
 };
 
 /// Of one claim: a row of the store for so many messages.
@@ -44,6 +45,8 @@ pub(super) struct Lane {
 struct Attempted {
     held: Arc<Held>,
     ready: Vec<Ready>,
+    /// When the attempts were committed.
+    at: Timestamp,
     slots: Option<Slots>,
 }
 
@@ -247,9 +250,9 @@ impl Feeder<'_> {
             return Ok(Standing::Held);
         }
         let mut is_again = false;
-        let ready = loop {
+        let (ready, at) = loop {
             match self.attempt(held, batch, &group, is_again).await {
-                Ok(Ok(ready)) => break ready,
+                Ok(Ok(made)) => break made,
                 Ok(Err(standing)) => {
                     self.window.add_permits(count);
                     return Ok(standing);
@@ -269,7 +272,7 @@ impl Feeder<'_> {
         self.window.add_permits(count - ready.len());
         // The others have their outcome, or wait among the deferred.
         held.ended(&self.store, count - ready.len()).await;
-        self.pass_on(held, ready).await;
+        self.pass_on(held, ready, at).await;
         Ok(Standing::Open)
     }
 
@@ -279,7 +282,7 @@ impl Feeder<'_> {
         batch: &Batch,
         group: &Group,
         is_again: bool,
-    ) -> store::Result<Result<Vec<Ready>, Standing>> {
+    ) -> store::Result<Result<(Vec<Ready>, Timestamp), Standing>> {
         let (job, worker) = (&held.job, &self.lane.dispatcher.worker);
         let mut tx = self.store.begin().await?;
         match tx.standing(batch).await? {
@@ -290,32 +293,31 @@ impl Feeder<'_> {
         let Group::First(first, last) = group else {
             let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
             let ready = job.put_aside(&mut tx, batch.part, ready, now).await?;
-            let attempts: Vec<(i64, i64)> = ready.iter().map(|m| (m.seq, m.attempt)).collect();
-            tx.put_further_attempts(batch.part, &attempts, worker, now).await?;
+            tx.put_further_attempts(batch.part, &further(job, &ready)?, worker, now).await?;
             tx.put_outcomes(batch.part, &ended, now).await?;
             tx.commit().await?;
-            return Ok(Ok(ready));
+            return Ok(Ok((ready, now)));
         };
-        if is_again && tx.has_attempted(batch.part, (*first, *last), worker).await? {
+        if is_again && let Some((at, kept)) = tx.attempted(batch.part, (*first, *last), worker).await? {
             let (ready, _) = job.decide(&mut tx, batch.part, &Group::Again(*first, *last), worker, now).await?;
-            // They are to be made under the number that is committed.
-            let ready = ready.into_iter().map(Ready::as_first).collect();
-            return Ok(Ok(ready));
+            // They are to be made as they are committed: under that number, with the words that are kept.
+            let ready = ready.into_iter().map(|message| message.as_committed(kept.as_deref())).collect();
+            return Ok(Ok((ready, at)));
         }
         let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
         let ready = job.put_aside(&mut tx, batch.part, ready, now).await?;
         tx.put_outcomes(batch.part, &ended, now).await?;
-        tx.put_attempts(batch.part, (*first, *last), worker, now).await?;
+        tx.put_attempts(batch.part, (*first, *last), job.keep(ready.iter())?, worker, now).await?;
         tx.commit().await?;
-        Ok(Ok(ready))
+        Ok(Ok((ready, now)))
     }
 
     async fn feed_due(&mut self, job: Arc<Job>, part: Part, seqs: Vec<i64>) -> store::Result<Fed> {
         let worker = self.lane.dispatcher.worker.clone();
         let count = seqs.len();
         self.take(count).await;
-        let ready = match self.attempt_due(&job, part, &seqs, &worker).await {
-            Ok(Some(ready)) => ready,
+        let (ready, at) = match self.attempt_due(&job, part, &seqs, &worker).await {
+            Ok(Some(made)) => made,
             other => {
                 self.window.add_permits(count);
                 while let Err(error) = self.store.give_back_untried(part, &seqs, &worker, job.clock.now()).await {
@@ -327,7 +329,7 @@ impl Feeder<'_> {
         };
         self.window.add_permits(count - ready.len());
         let held = Arc::new(Held { job, claim: Hold::Due(part, worker), left: AtomicI64::new(0) });
-        self.pass_on(&held, ready).await;
+        self.pass_on(&held, ready, at).await;
         Ok(Fed::All)
     }
 
@@ -338,7 +340,7 @@ impl Feeder<'_> {
         part: Part,
         seqs: &[i64],
         worker: &str,
-    ) -> store::Result<Option<Vec<Ready>>> {
+    ) -> store::Result<Option<(Vec<Ready>, Timestamp)>> {
         let mut tx = self.store.begin().await?;
         if self.is_resting() || !tx.is_open(part).await? {
             return Ok(None);
@@ -349,10 +351,9 @@ impl Feeder<'_> {
         tx.put_outcomes(part, &ended, now).await?;
         let over: Vec<i64> = ended.iter().map(|record| record.seq).collect();
         tx.end_deferred(part, &over, worker).await?;
-        let attempts: Vec<(i64, i64)> = ready.iter().map(|m| (m.seq, m.attempt)).collect();
-        tx.put_further_attempts(part, &attempts, worker, now).await?;
+        tx.put_further_attempts(part, &further(job, &ready)?, worker, now).await?;
         tx.commit().await?;
-        Ok(Some(ready))
+        Ok(Some((ready, now)))
     }
 
     /// Waits until so many more attempts may be under way. The recorder gives the permits back.
@@ -362,12 +363,12 @@ impl Feeder<'_> {
         }
     }
 
-    async fn pass_on(&self, held: &Arc<Held>, ready: Vec<Ready>) {
+    async fn pass_on(&self, held: &Arc<Held>, ready: Vec<Ready>, at: Timestamp) {
         if ready.is_empty() {
             return;
         }
         let slots = self.reserve(&held.job, ready.len()).await;
-        if self.groups.send(Attempted { held: held.clone(), ready, slots }).await.is_err() {
+        if self.groups.send(Attempted { held: held.clone(), ready, at, slots }).await.is_err() {
             tracing::error!("the sender is gone; what was attempted will be in doubt");
         }
     }
@@ -401,14 +402,23 @@ impl Feeder<'_> {
     }
 }
 
+/// The attempts of messages that were attempted before, each with what is kept of it.
+fn further(job: &Job, ready: &[Ready]) -> store::Result<Vec<Further>> {
+    let one = |message: &Ready| {
+        let kept = job.keep(std::iter::once(message))?;
+        Ok(Further { seq: message.seq, attempt: message.attempt, kept })
+    };
+    ready.iter().map(one).collect()
+}
+
 /// Renders what may go and hands it over. It waits while the provider's queue is full.
 async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mpsc::UnboundedSender<Done>) {
     let mut tag = 0;
-    while let Some(Attempted { held, ready, slots }) = groups.recv().await {
+    while let Some(Attempted { held, ready, at, slots }) = groups.recv().await {
         for (index, message) in ready.into_iter().enumerate() {
             tag += 1;
             held.job.wait_for(slots.map(|s| s.of(index)).max(message.slot)).await;
-            let envelope = held.job.envelope(held.part().shard, &message);
+            let envelope = held.job.envelope(held.part().shard, &message, at);
             let (envelope, fault) = match envelope {
                 Ok(envelope) => (Some(envelope), None),
                 Err(fault) => (None, Some(fault)),

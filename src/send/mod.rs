@@ -5,6 +5,8 @@
 //! | [`dispatch`] | a lane for each channel that has work; workers that died |
 //! | `lane` | claims, and attempts in groups, before their bytes |
 //! | [`job`] | who of a group may get the message now; the message |
+//! | [`letter`] | what the messages of a step have in common; one of them, written |
+//! | [`said`] | what is kept of a message |
 //! | [`record`] | outcomes in groups |
 //! | [`pace`] | rates, quotas, throttles |
 //! | [`health`] | whether a channel's provider answers at all |
@@ -20,9 +22,11 @@ pub mod health;
 pub mod job;
 mod lane;
 pub mod lease;
+pub mod letter;
 pub mod mime;
 pub mod pace;
 pub mod providers;
 pub mod record;
+pub mod said;
 mod seen;
 pub mod template;

@@ -94,6 +94,8 @@ pub struct Run {
     pub created: Timestamp,
     pub planned: Option<Timestamp>,
     pub completed: Option<Timestamp>,
+    /// When its messages went, because they were past their retention.
+    pub retired: Option<Timestamp>,
 }
 
 /// What makes a run.
@@ -102,6 +104,8 @@ pub struct NewRun<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub campaign: &'a str,
+    /// Whose retention its messages have.
+    pub dataset: &'a str,
     pub mode: &'a str,
     pub origin: Origin,
     pub scheduled: Timestamp,
@@ -121,7 +125,7 @@ pub struct StepCount {
 }
 
 const RUN: &str = "SELECT no, namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, \
-                   message, delivers, created_us, planned_us, completed_us, predecessor FROM run";
+                   message, delivers, created_us, planned_us, completed_us, predecessor, retired_us FROM run";
 
 fn run(row: &Row) -> Result<Run> {
     let origin: String = row.get(5)?;
@@ -143,6 +147,7 @@ fn run(row: &Row) -> Result<Run> {
         planned: row.get::<Option<i64>>(14)?.map(instant),
         completed: row.get::<Option<i64>>(15)?.map(instant),
         predecessor: row.get(16)?,
+        retired: row.get::<Option<i64>>(17)?.map(instant),
     })
 }
 
@@ -270,20 +275,26 @@ impl Tx {
     pub(super) async fn insert_run(&mut self, new: &NewRun<'_>, now: Timestamp) -> Result<bool> {
         let revision = "INSERT INTO revision (hash, content, at_us) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
         self.execute(Sql::new(revision).bind(new.revision.0).bind(new.revision.1).bind(micros(now))).await?;
-        let insert = "INSERT INTO run (namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us, predecessor) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'Pending', '', '', $9, $10) ON CONFLICT (namespace, name) DO NOTHING";
+        let insert = "INSERT INTO run (namespace, name, campaign, dataset, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us, predecessor) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'Pending', '', '', $10, $11) ON CONFLICT (namespace, name) DO NOTHING";
+        let run_day = new.scheduled.as_second().div_euclid(86_400);
         let insert = Sql::new(insert)
             .bind(new.namespace)
             .bind(new.name)
             .bind(new.campaign)
+            .bind(new.dataset)
             .bind(new.mode)
             .bind(new.origin.as_str())
             .bind(micros(new.scheduled))
-            .bind(new.scheduled.as_second().div_euclid(86_400))
+            .bind(run_day)
             .bind(new.revision.0)
             .bind(micros(now))
             .bind(new.predecessor);
-        Ok(self.execute(insert).await? > 0)
+        let is_new = self.execute(insert).await? > 0;
+        if is_new {
+            self.open_day(run_day).await?;
+        }
+        Ok(is_new)
     }
 
     pub async fn move_run(

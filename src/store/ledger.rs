@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
-use super::{Bind, Result, Row, Sql, Tx, entity as tables, micros, tally};
+use super::{Bind, Result, Row, Sql, Tx, entity as tables, instant, micros, tally};
 use crate::{api::dataset::Entity, rule::Dialect};
 
 /// How a recipient's part in a channel step ended.
@@ -123,6 +123,15 @@ pub struct Recorded {
     pub outcome: Outcome,
     pub reason: Option<String>,
     pub detail: Option<String>,
+}
+
+/// An attempt of one message that was attempted before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Further {
+    pub seq: i64,
+    pub attempt: i64,
+    /// What was said, as far as it is kept.
+    pub kept: Option<String>,
 }
 
 /// A message whose next attempt comes later.
@@ -261,24 +270,32 @@ impl Tx {
         Ok(self.fetch_one(Sql::composed(sql, vec![part.run_no.into(), part.step_no.into()])).await?.is_some())
     }
 
-    /// Commits first attempts, one row for all; their bytes may go out once the transaction is committed.
+    /// Commits first attempts, one row for all, with what is kept of their words; their bytes may go out once the
+    /// transaction is committed.
     ///
     /// # Errors
     /// When they were attempted already: the key is the fence.
-    pub async fn put_attempts(&mut self, part: Part, range: (i64, i64), worker: &str, now: Timestamp) -> Result<()> {
-        self.put_attempt(part, range, 1, worker, now).await
-    }
-
-    /// Commits one attempt each. Pairs are (seq, number of the attempt).
-    pub async fn put_further_attempts(
+    pub async fn put_attempts(
         &mut self,
         part: Part,
-        attempts: &[(i64, i64)],
+        range: (i64, i64),
+        kept: Option<String>,
         worker: &str,
         now: Timestamp,
     ) -> Result<()> {
-        for (seq, attempt) in attempts {
-            self.put_attempt(part, (*seq, *seq), *attempt, worker, now).await?;
+        self.put_attempt(part, range, (1, kept), worker, now).await
+    }
+
+    /// Commits one attempt each.
+    pub async fn put_further_attempts(
+        &mut self,
+        part: Part,
+        attempts: &[Further],
+        worker: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        for Further { seq, attempt, kept } in attempts {
+            self.put_attempt(part, (*seq, *seq), (*attempt, kept.clone()), worker, now).await?;
         }
         Ok(())
     }
@@ -287,12 +304,13 @@ impl Tx {
         &mut self,
         part: Part,
         (first, last): (i64, i64),
-        attempt: i64,
+        (attempt, kept): (i64, Option<String>),
         worker: &str,
         now: Timestamp,
     ) -> Result<()> {
-        let sql = "INSERT INTO attempt (run_day, run_no, step_no, shard, first_seq, attempt, last_seq, at_us, worker) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let binds = part.keyed([first.into(), attempt.into(), last.into(), micros(now).into(), worker.into()]);
+        let sql = "INSERT INTO attempt (run_day, run_no, step_no, shard, first_seq, attempt, last_seq, at_us, worker, said) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let binds =
+            part.keyed([first.into(), attempt.into(), last.into(), micros(now).into(), worker.into(), kept.into()]);
         self.execute(Sql::composed(sql.to_owned(), binds)).await?;
         Ok(())
     }
@@ -385,13 +403,19 @@ impl Tx {
         Ok(self.fetch_one(Sql::composed(sql, part.keyed([seq.into(), attempt.into()]))).await?.is_some())
     }
 
-    /// Whether this worker committed these first attempts already, and only the answer was lost.
-    pub async fn has_attempted(&mut self, part: Part, range: (i64, i64), worker: &str) -> Result<bool> {
+    /// When this worker committed these first attempts and what is kept of them, if it did and only the answer was lost.
+    pub async fn attempted(
+        &mut self,
+        part: Part,
+        range: (i64, i64),
+        worker: &str,
+    ) -> Result<Option<(Timestamp, Option<String>)>> {
         let sql = format!(
-            "SELECT 1 FROM attempt WHERE {OF_PART} AND first_seq = $5 AND last_seq = $6 AND attempt = 1 AND worker = $7"
+            "SELECT at_us, said FROM attempt WHERE {OF_PART} AND first_seq = $5 AND last_seq = $6 AND attempt = 1 AND worker = $7"
         );
         let binds = part.keyed([range.0.into(), range.1.into(), worker.into()]);
-        Ok(self.fetch_one(Sql::composed(sql, binds)).await?.is_some())
+        let row = self.fetch_one(Sql::composed(sql, binds)).await?;
+        row.map(|row| Ok((instant(row.get(0)?), row.get(1)?))).transpose()
     }
 
     /// Messages of a range with an attempt that has neither an outcome nor a known failure. Triples are (seq, item,

@@ -7,6 +7,7 @@
 //! | [`home`] | which home a store belongs to; the emergency stop |
 //! | [`object`] | the folder home's objects and events |
 //! | [`entity`] | the tables of a Dataset |
+//! | `consent` | what a person says outside of the files |
 //! | [`merge`] | a file's rows into them, and consent |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
@@ -14,12 +15,14 @@
 //! | `worker` | the beats by which that is told |
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
+//! | [`kept`] | what is kept of one message |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`recovery`] | a store that went back in time |
 //! | [`faults`] | what a simulation does to its calls |
 //! | `cancellation` | what waits of a cancelled run |
 //! | [`remainder`] | who goes on to its successor |
+//! | [`retention`] | what is no longer kept, and the partitions by day |
 //!
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
@@ -27,11 +30,13 @@
 pub mod campaign;
 mod cancellation;
 pub mod claims;
+mod consent;
 mod db;
 pub mod doubt;
 pub mod entity;
 pub mod faults;
 pub mod home;
+pub mod kept;
 pub mod ledger;
 pub mod merge;
 pub mod object;
@@ -39,6 +44,7 @@ mod pace;
 pub mod planning;
 pub mod recovery;
 pub mod remainder;
+pub mod retention;
 pub mod tally;
 mod worker;
 
@@ -82,6 +88,13 @@ impl Error {
             Self::Unavailable(_) => true,
             _ => false,
         }
+    }
+}
+
+impl Error {
+    /// A lock was not to be had in the time that was allowed for it (PostgreSQL's class 55P03).
+    fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code == "55P03"))
     }
 }
 

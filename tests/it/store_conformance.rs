@@ -7,7 +7,7 @@ use campanile::store::{
     campaign::{NewRun, Origin, Run, State},
     claims::Claim,
     home::Scope,
-    ledger::{Batch, Deferral, Outcome, Recorded, Standing, Whose},
+    ledger::{Batch, Deferral, Further, Outcome, Recorded, Standing, Whose},
     planning::ChannelStep,
 };
 use jiff::Timestamp;
@@ -42,6 +42,7 @@ async fn planned(store: &Store, name: &str, n: i64, once: bool) -> Run {
         namespace: "ns",
         name,
         campaign: "c",
+        dataset: "d",
         mode: "Live",
         origin: Origin::Hand,
         scheduled: at(0),
@@ -99,6 +100,7 @@ async fn a_run_starts_once(store: &Store) {
         namespace: "ns",
         name: "same",
         campaign: "c",
+        dataset: "d",
         mode: "Live",
         origin: Origin::Schedule,
         scheduled: at(0),
@@ -132,7 +134,7 @@ async fn who_was_taken_over_records_nothing(store: &Store) {
     for batch in claim_all(store, "slow", 10).await {
         let mut tx = store.begin().await.unwrap();
         assert_eq!(tx.standing(&batch).await.unwrap(), Standing::Open);
-        tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), "slow", at(1)).await.unwrap();
+        tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), None, "slow", at(1)).await.unwrap();
         tx.commit().await.unwrap();
         let mut tx = store.begin().await.unwrap();
         let taken = tx.take_over(&batch, "fast").await.unwrap().unwrap();
@@ -144,7 +146,7 @@ async fn who_was_taken_over_records_nothing(store: &Store) {
         let unknown = tx.unknown_fates(taken.part, (taken.first_seq, taken.last_seq), Whose::Batch).await.unwrap();
         assert_eq!(unknown.len(), 1);
         assert!(
-            tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), "slow", at(2)).await.is_err(),
+            tx.put_attempts(batch.part, (batch.first_seq, batch.first_seq), None, "slow", at(2)).await.is_err(),
             "an attempt is made once"
         );
         drop(tx);
@@ -162,7 +164,7 @@ async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     let (part, seq) = (batch.part, batch.first_seq);
     let deferral = |attempts, due| Deferral { seq, attempts, due: at(due), reason: "Timeout".into() };
     let mut tx = store.begin().await.unwrap();
-    tx.put_attempts(part, (seq, seq), "w", at(1)).await.unwrap();
+    tx.put_attempts(part, (seq, seq), None, "w", at(1)).await.unwrap();
     tx.put_deferrals(part, &[deferral(1, 60)], at(2)).await.unwrap();
     assert!(tx.close_batch(&batch).await.unwrap());
     tx.commit().await.unwrap();
@@ -182,14 +184,14 @@ async fn what_is_put_aside_comes_back_when_it_is_due(store: &Store) {
     store.give_back_untried(part, &[seq], "w", at(61)).await.unwrap();
     assert_eq!(claim(61).await.unwrap(), Some(Claim::Due(part, vec![seq])));
     let mut tx = store.begin().await.unwrap();
-    tx.put_further_attempts(part, &[(seq, 2)], "w", at(61)).await.unwrap();
+    tx.put_further_attempts(part, &[Further { seq, attempt: 2, kept: None }], "w", at(61)).await.unwrap();
     tx.commit().await.unwrap();
     store.give_back_untried(part, &[seq], "w", at(62)).await.unwrap();
     assert_eq!(claim(62).await.unwrap(), Some(Claim::Due(part, vec![seq])));
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.leased(part, "w").await.unwrap(), [(seq, 2)]);
     assert!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().is_empty());
-    tx.put_further_attempts(part, &[(seq, 3)], "w", at(62)).await.unwrap();
+    tx.put_further_attempts(part, &[Further { seq, attempt: 3, kept: None }], "w", at(62)).await.unwrap();
     assert_eq!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().len(), 1);
     let sent = Recorded { seq, item: "1".into(), outcome: Outcome::Sent, reason: None, detail: None };
     assert!(!tx.end_deferred(part, &[seq], "other").await.unwrap());
@@ -205,7 +207,7 @@ async fn what_is_leased_again_is_not_its_old_batch_s(store: &Store) {
     let batch = claim_all(store, "dead", 10).await.remove(0);
     let (part, seq) = (batch.part, batch.first_seq);
     let mut tx = store.begin().await.unwrap();
-    tx.put_attempts(part, (seq, seq), "dead", at(1)).await.unwrap();
+    tx.put_attempts(part, (seq, seq), None, "dead", at(1)).await.unwrap();
     tx.put_deferrals(part, &[Deferral { seq, attempts: 1, due: at(1), reason: "Timeout".into() }], at(1))
         .await
         .unwrap();
@@ -214,7 +216,7 @@ async fn what_is_leased_again_is_not_its_old_batch_s(store: &Store) {
     let claim = store.claim(("ns", "out"), ("alive", 0), (10, 10), at(2)).await.unwrap();
     assert_eq!(claim, Some(Claim::Due(part, vec![seq])));
     let mut tx = store.begin().await.unwrap();
-    tx.put_further_attempts(part, &[(seq, 2)], "alive", at(2)).await.unwrap();
+    tx.put_further_attempts(part, &[Further { seq, attempt: 2, kept: None }], "alive", at(2)).await.unwrap();
     assert!(tx.unknown_fates(part, (seq, seq), Whose::Batch).await.unwrap().is_empty());
     assert_eq!(tx.unknown_fates(part, (seq, seq), Whose::Lease).await.unwrap().len(), 1);
     let sent = Recorded { seq, item: "1".into(), outcome: Outcome::Sent, reason: None, detail: None };

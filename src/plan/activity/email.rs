@@ -60,9 +60,31 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
     let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
     let scope = message::Scope { schema, item: &entity.name, profile, recipient: &recipient };
     let reads = message::resolve_reads(&owner, template.reads(), &scope)?;
+    let kept = bundle.dataset.retention.messages;
+    if let Some(within) = step.once.as_ref().and_then(|once| once.within).filter(|within| *within > kept) {
+        let dataset = &bundle.campaign.dataset;
+        let message = format!("`once` looks back {within}, and dataset `{dataset}` keeps messages for {kept}");
+        let hint = "raise the Dataset's `retention.messages`, or say `once: {ever: true}`, which needs none";
+        return Err(vec![place.finding("email", "once.within", message).hint(hint)]);
+    }
     let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
     let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
     let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.email.as_ref());
+    let channel = bundle.channels.get(&*step.channel);
+    if let Some(read) = template.reads().iter().find(|read| read.names == [message::UNSUBSCRIBE_URL]) {
+        let finding = |text: &str, hint: &str| {
+            let finding = Finding::new(&owner, &read.path, text).hint(hint);
+            vec![Finding { span: Some(read.span.clone()), ..finding }]
+        };
+        if !is_marketing {
+            let text = "a Transactional topic has nothing to unsubscribe from";
+            return Err(finding(text, "leave the link out, or give the campaign a Marketing topic"));
+        }
+        if channel.is_none_or(|channel| channel.public_url.is_none()) {
+            let text = format!("channel `{}` has no `publicUrl`, so there is no link", step.channel);
+            return Err(finding(&text, "say in the Channel where `--listen` is reached from outside"));
+        }
+    }
     let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
     let plan = EmailPlan {
         input: input.to_owned(),
@@ -80,6 +102,7 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         once: once(step),
         expires_after: step.expires_after.unwrap_or(default_expiry),
         throttle: step.throttle.map(|t| t.per_second),
+        record: step.record,
         resends: step.on_doubt == step::OnDoubt::Resend,
     };
     Ok((Compiled::Email(Box::new(plan)), vec![]))

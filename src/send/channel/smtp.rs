@@ -24,6 +24,7 @@ mod chunks;
 mod connection;
 mod content;
 mod data;
+mod domains;
 mod line;
 mod login;
 mod opening;

@@ -251,3 +251,38 @@ async fn a_relay_that_takes_few_connections_gets_every_message() {
     assert!(deliveries.iter().all(is_sent), "{:?}", deliveries.iter().find(|d| !is_sent(d)));
     assert_arrived(&server, &deliveries);
 }
+
+#[tokio::test]
+async fn a_domain_that_asks_for_less_gets_less_and_the_others_do_not() {
+    let script =
+        Script { domain_max: Some(("slow.example", 2)), think: Duration::from_millis(2), ..Script::pipelining(false) };
+    let server = Server::start(script);
+    let smtp = Smtp::new(Settings { connections: 8, ..settings(server.port) });
+    let (done, mut ended) = unbounded_channel();
+    const EACH: u64 = 200;
+    let submitting = async {
+        for n in 0..EACH * 2 {
+            let domain = if n % 2 == 0 { "slow.example" } else { "fast.example" };
+            let message = Envelope { to: format!("p{n}@{domain}"), ..message(n as usize) };
+            smtp.submit(n, message, &done).await;
+        }
+    };
+    let hearing = async {
+        let mut refused = 0;
+        for _ in 0..EACH * 2 {
+            let Done { tag, delivery } = ended.recv().await.unwrap();
+            if tag % 2 == 1 {
+                assert!(is_sent(&delivery), "{delivery:?}");
+            } else if !is_sent(&delivery) {
+                assert_eq!(later(&delivery), Some(Refusal::RecipientRefused));
+                refused += 1;
+            }
+        }
+        refused
+    };
+    let both = async { tokio::join!(submitting, hearing).1 };
+    let refused = tokio::time::timeout(Duration::from_secs(30), both).await.expect("a delivery stalls");
+    assert!(refused > 0, "nothing was asked of it");
+    assert!(refused < EACH / 4, "{refused} of {EACH} were tried where they had no place");
+    assert_eq!(server.seen.open_max.load(SeqCst), 8, "the relay itself asked for nothing");
+}

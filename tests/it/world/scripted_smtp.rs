@@ -43,6 +43,8 @@ pub struct Script {
     pub messages_max: usize,
     /// More connections at once are greeted with 421.
     pub connections_max: usize,
+    /// More messages at once to this domain are told 451.
+    pub domain_max: Option<(&'static str, usize)>,
     /// Instead of `mail`, `rcpt`, `data` or `dot`, for the message of that number over all connections.
     pub at: Vec<(usize, Command, Act)>,
 }
@@ -72,6 +74,7 @@ impl Default for Script {
             think: Duration::ZERO,
             messages_max: usize::MAX,
             connections_max: usize::MAX,
+            domain_max: None,
             at: vec![],
         }
     }
@@ -111,6 +114,8 @@ pub struct Seen {
     pub open: AtomicUsize,
     pub open_max: AtomicUsize,
     pub accepted: AtomicUsize,
+    /// Messages under way to the domain of `domain_max`.
+    pub to_domain: AtomicUsize,
     pub messages: Mutex<Vec<Vec<u8>>>,
     pub commands: Mutex<Vec<String>>,
 }
@@ -201,6 +206,7 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
     let mut messages = 0;
     // Which MAIL it is, counted from 1 over all connections; whether its recipient was taken.
     let (mut mail, mut is_wanted) = (0, false);
+    let mut at_domain = AtDomain { seen, is_in: false };
     let mut reader = BufReader::with_capacity(1 << 16, wire);
     loop {
         let mut line = String::new();
@@ -227,7 +233,13 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
                 act(wire, script.act(mail, Command::Mail))?
             }
             "RCPT" => {
-                let said = script.act(mail, Command::Rcpt);
+                let mut said = script.act(mail, Command::Rcpt);
+                if let Some((domain, max)) = script.domain_max
+                    && line.contains(domain)
+                    && !at_domain.enters(max)
+                {
+                    said = Say("451 4.7.1 too many for this domain");
+                }
                 is_wanted = matches!(said, Say(text) if text.starts_with('2'));
                 act(wire, said)?
             }
@@ -240,6 +252,7 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
                         seen.pipelined.fetch_add(1, SeqCst);
                     }
                     thread::sleep(script.think);
+                    at_domain.leaves();
                     let goes_on = take(&mut reader, message, is_wanted, script.act(mail, Command::Dot), seen)?;
                     messages += 1;
                     goes_on && messages < script.messages_max
@@ -275,6 +288,32 @@ fn talk(wire: &mut impl Wire, script: &Script, seen: &Seen, is_encrypted: bool) 
         if !goes_on {
             return Ok(false);
         }
+    }
+}
+
+/// A connection's place among those that carry a message to the scripted domain.
+struct AtDomain<'a> {
+    seen: &'a Seen,
+    is_in: bool,
+}
+
+impl AtDomain<'_> {
+    fn enters(&mut self, max: usize) -> bool {
+        let enter = |n: usize| (n < max).then_some(n + 1);
+        self.is_in = self.seen.to_domain.fetch_update(SeqCst, SeqCst, enter).is_ok();
+        self.is_in
+    }
+
+    fn leaves(&mut self) {
+        if std::mem::take(&mut self.is_in) {
+            self.seen.to_domain.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+impl Drop for AtDomain<'_> {
+    fn drop(&mut self) {
+        self.leaves();
     }
 }
 

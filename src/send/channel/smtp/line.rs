@@ -305,7 +305,12 @@ pub(super) fn doubt(text: &str, job: &Job) -> Delivery {
 /// What a reply that is not the expected one means.
 pub(super) fn refused(seat: &Seat, reply: &Reply<'_>, reason: Refusal, job: &Job) -> Delivery {
     if reply.is_busy() {
-        seat.spare_for(job);
+        let is_about_message = matches!(reason, Refusal::RecipientRefused | Refusal::DataRefused);
+        if is_about_message && !reply.is_closing() && !reply.is_about_system() {
+            seat.spare_domain_of(job);
+        } else {
+            seat.spare_for(job);
+        }
     }
     let detail = detail_about(&reply.text(), &job.message);
     match reply.code {

@@ -1,8 +1,9 @@
 //! What waits for one relay, and how many connections work on it.
 //!
 //! Connections are opened as messages need them, never more than declared, and each takes from one queue. How many are
-//! used follows the relay: `421` or `451`, wherever it is said, halves them, once for all that was begun before; every
-//! [`GROW_AFTER`] messages taken bring one back. A connection that cannot be opened while there are others is not
+//! used follows the relay: `421`, or `451` that is not about one recipient, halves them, once for all that was begun
+//! before; every [`GROW_AFTER`] messages taken bring one back. What is about a recipient is his domain's alone, see
+//! [`domains`](super::domains). A connection that cannot be opened while there are others is not
 //! missed: there is one less until messages are taken again. Where it was the only one, all that wait are told so.
 
 use std::{
@@ -17,7 +18,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{super::detail, Settings, line};
+use super::{
+    super::detail,
+    Settings,
+    domains::{Begun, Domains},
+    line,
+};
 use crate::send::channel::{Delivery, Done, Envelope, Refusal};
 
 /// Relays close idle connections after a minute or more; leaving first spares the next message a vain attempt.
@@ -25,7 +31,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Messages that wait, for each connection: the next is there when one is done, and few are held back when all stops.
 const QUEUE_PER_CONNECTION: usize = 8;
 /// A relay that had enough is asked for more slowly than it was asked for less.
-const GROW_AFTER: usize = 16;
+pub(super) const GROW_AFTER: usize = 16;
 
 /// A message on its way. What becomes of it is told once, even if the task that carries it breaks.
 pub(super) struct Job {
@@ -36,13 +42,19 @@ pub(super) struct Job {
     pub is_second: bool,
     /// How often the relay had been spared when the message was taken from the queue.
     since: u32,
+    /// How its domain stood then.
+    begun: Begun,
     tag: u64,
     done: Option<UnboundedSender<Done>>,
 }
 
 impl Job {
     pub fn new(tag: u64, message: Envelope, done: UnboundedSender<Done>) -> Self {
-        Self { message, at_stake: false, is_second: false, since: 0, tag, done: Some(done) }
+        Self { message, at_stake: false, is_second: false, since: 0, begun: Begun::default(), tag, done: Some(done) }
+    }
+
+    fn domain(&self) -> &str {
+        self.message.to.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 
     fn tell(&mut self, delivery: Delivery) {
@@ -75,6 +87,7 @@ pub(super) struct Relay {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Job>,
+    domains: Domains,
     /// Taken from the queue and not ended.
     under_way: usize,
     /// Connections, from before they are opened until after they are closed.
@@ -134,11 +147,20 @@ impl Relay {
         }
     }
 
+    /// The first message whose domain takes one more now.
     fn pop(&self, state: &mut State) -> Option<Job> {
-        let mut job = state.queue.pop_front()?;
+        let domains = &state.domains;
+        let has_room = |job: &Job| domains.is_empty() || domains.has_room(job.domain());
+        let index = state.queue.iter().position(has_room)?;
+        self.pop_at(state, index)
+    }
+
+    fn pop_at(&self, state: &mut State, index: usize) -> Option<Job> {
+        let mut job = state.queue.remove(index)?;
         self.room.add_permits(1);
         state.under_way += 1;
         job.since = state.spared;
+        job.begun = state.domains.begin(job.domain());
         Some(job)
     }
 
@@ -204,14 +226,16 @@ impl Seat {
             state.taken = 0;
             return vec![];
         }
-        std::iter::from_fn(|| self.relay.pop(&mut state)).collect()
+        std::iter::from_fn(|| self.relay.pop_at(&mut state, 0)).collect()
     }
 
     /// Told last, so that who hears of it and submits another finds this connection free.
     pub fn end(&self, mut job: Job, delivery: Delivery) {
         let mut state = self.relay.state();
         state.under_way -= 1;
-        if state.allowed < self.relay.settings.connections && matches!(delivery, Delivery::Sent { .. }) {
+        let is_sent = matches!(delivery, Delivery::Sent { .. });
+        let has_room = state.domains.end(job.domain(), job.begun, is_sent, self.relay.settings.connections);
+        if state.allowed < self.relay.settings.connections && is_sent {
             state.taken += 1;
             if state.taken >= GROW_AFTER {
                 state.taken = 0;
@@ -219,7 +243,12 @@ impl Seat {
                 self.relay.open_more(&mut state);
             }
         }
+        let somebody_may_take = has_room && state.waiting > 0 && !state.queue.is_empty();
         drop(state);
+        if somebody_may_take {
+            // Its domain may have room for the next one.
+            self.relay.work.notify_last();
+        }
         job.tell(delivery);
     }
 
@@ -238,6 +267,14 @@ impl Seat {
 
     pub fn spare_for(&self, job: &Job) {
         self.spare(job.since);
+    }
+
+    /// Where the message goes is asked for too much.
+    pub fn spare_domain_of(&self, job: &Job) {
+        let connections = self.relay.settings.connections;
+        if !self.relay.state().domains.spare(job.domain(), job.begun, connections) {
+            self.spare_for(job);
+        }
     }
 
     /// How often the relay has been spared.

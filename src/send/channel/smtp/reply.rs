@@ -45,6 +45,11 @@ impl<'a> Reply<'a> {
         self.code == 421
     }
 
+    /// `4.3.x`: the server's own state, whoever the message is for (RFC 3463, section 3.4).
+    pub fn is_about_system(&self) -> bool {
+        self.lines().next().is_some_and(|line| line.starts_with("4.3."))
+    }
+
     /// 421 and 451: the server asks for less.
     pub fn is_busy(&self) -> bool {
         matches!(self.code, 421 | 451)

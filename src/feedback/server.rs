@@ -1,0 +1,96 @@
+//! The HTTP listener of what comes back: `campanile run --listen ADDR`, `campanile controller --listen ADDR`.
+//!
+//! ```text
+//! POST /u/TOKEN   withdraws and answers 200, without a redirect (RFC 8058, section 3.1)
+//! GET  /u/TOKEN   a page with a button; it changes nothing
+//! ```
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use super::unsubscribe;
+use crate::{clock::Clock, store::Store};
+
+/// `List-Unsubscribe=One-Click` and little else.
+const BODY_BYTES_MAX: usize = 4_096;
+
+#[derive(Clone)]
+struct Desk {
+    store: Store,
+    clock: Clock,
+    secret: Vec<u8>,
+}
+
+/// Listens until the process ends; the address that it is bound to.
+///
+/// # Errors
+/// A sentence: the address cannot be bound, or the store does not answer.
+pub async fn listen(address: SocketAddr, store: Store, clock: Clock) -> Result<SocketAddr, String> {
+    let secret = store.secret().await.map_err(|e| e.to_string())?;
+    let desk = Desk { store, clock, secret };
+    let app = Router::new()
+        .route("/u/{token}", get(look).post(withdraw))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(desk);
+    let listener = TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
+    let bound = listener.local_addr().map_err(|e| e.to_string())?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the listener ended");
+        }
+    });
+    Ok(bound)
+}
+
+async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
+    match unsubscribe::read(&token, &desk.secret) {
+        Some((of, _)) => page(StatusCode::OK, &form(&of.topic)),
+        None => unknown(),
+    }
+}
+
+async fn withdraw(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
+    let Some((of, profile)) = unsubscribe::read(&token, &desk.secret) else { return unknown() };
+    match unsubscribe::withdraw(&desk.store, &of, &profile, desk.clock.now()).await {
+        Ok(()) => page(StatusCode::OK, "<p>You will not get these messages any more.</p>"),
+        Err(error) => {
+            // The mailbox asks again; nothing is said to be done that is not.
+            tracing::warn!(%error, "a withdrawal was not recorded");
+            page(StatusCode::SERVICE_UNAVAILABLE, "<p>This did not work. Please try again in a moment.</p>")
+        }
+    }
+}
+
+fn unknown() -> Response {
+    page(StatusCode::NOT_FOUND, "<p>This link is not complete. Please copy it whole from the message.</p>")
+}
+
+fn form(topic: &str) -> String {
+    // A topic's name is made of letters, digits and hyphens; nothing in it can be markup.
+    format!("<p>Stop messages about <b>{topic}</b>?</p><form method=\"post\"><button>Unsubscribe</button></form>")
+}
+
+fn page(status: StatusCode, body: &str) -> Response {
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <meta name=\"robots\" content=\"noindex\"><title>Unsubscribe</title>\
+         <style>body{{font:1.1rem system-ui,sans-serif;max-width:32rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}}\
+         button{{font:inherit;padding:.5rem 1rem}}</style>{body}</html>"
+    );
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (status, headers, html).into_response()
+}

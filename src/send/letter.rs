@@ -1,0 +1,154 @@
+//! What the messages of a channel step of one run have in common, and how one of them is written.
+//!
+//! A message is written from the pinned revision, what is recorded of it ([`Said`]) and the time of its attempt, and from
+//! nothing else: `campanile render --run` gives the same bytes again for as long as the record is kept.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use minijinja::Value;
+use ring::hmac;
+use sha2::{Digest, Sha256};
+
+use super::{
+    mime::{self, dkim::Signer},
+    providers::Letterhead,
+    said::{self, Said},
+    seen::{self, Names},
+};
+use crate::{
+    feedback::unsubscribe::{Links, Subscription},
+    plan::{Bundle, Plan, message::EmailPlan},
+    store::{self, campaign::Run},
+};
+
+/// RFC 8058, section 2: the one value that this header has.
+const ONE_CLICK: &str = "List-Unsubscribe=One-Click";
+
+pub struct Letter {
+    pub pinned: Arc<(Bundle, Plan)>,
+    pub step_no: i64,
+    pub step: String,
+    pub from: String,
+    signer: Option<Signer>,
+    names: Arc<Names>,
+    /// The values that are the same in every message of the run, behind those of the message.
+    words: Vec<Value>,
+    /// Where people withdraw; absent where there is nothing to withdraw from, or nowhere to.
+    links: Option<Links>,
+    /// The run's part of a Message-ID.
+    mark: String,
+    template_hash: String,
+    key: hmac::Key,
+}
+
+impl Letter {
+    /// # Errors
+    /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
+    pub fn new(
+        run: &Run,
+        pinned: Arc<(Bundle, Plan)>,
+        step_no: i64,
+        signer: Option<Signer>,
+        secret: &[u8],
+    ) -> store::Result<Self> {
+        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", run.no));
+        let (bundle, plan) = (&pinned.0, &pinned.1);
+        let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
+        let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
+        let head = Letterhead::of(spec);
+        let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
+        let mut names: Vec<Vec<&str>> =
+            email.reads.iter().map(|column| column.names.iter().map(String::as_str).collect()).collect();
+        names.push(vec!["unsubscribe_url"]);
+        let mut words = vec![];
+        let mut word = |name: Vec<&'static str>, value: &str| {
+            names.push(name);
+            words.push(Value::from(value));
+        };
+        if let Some(sender) = head.sender {
+            word(vec!["sender", "name"], &sender.name);
+            word(vec!["sender", "address"], &sender.address);
+        }
+        word(vec!["campaign", "name"], &bundle.name);
+        word(vec!["run", "name"], &run.name);
+        word(vec!["now"], &run.scheduled.to_string());
+        let names = Names::of(names);
+        let links = spec.public_url.as_ref().filter(|_| email.is_marketing).map(|url| {
+            let of = Subscription {
+                namespace: bundle.namespace.clone(),
+                dataset: bundle.campaign.dataset.to_string(),
+                topic: email.topic.clone(),
+                channel: "email".to_owned(),
+            };
+            Links::new(url, of, secret)
+        });
+        let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
+        let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
+        let template_hash = digest(&serde_json::to_string(&template).unwrap_or_default(), 8);
+        let mark = digest(&format!("{}/{}", run.namespace, run.name), 6);
+        let (step, key) = (step.to_owned(), hmac::Key::new(hmac::HMAC_SHA256, secret));
+        Ok(Self { step, step_no, from, signer, names, words, links, mark, template_hash, key, pinned })
+    }
+
+    /// # Errors
+    /// [`store::Error::Internal`] when the pinned revision lacks the step.
+    pub fn email(&self) -> store::Result<&EmailPlan> {
+        let found = self.pinned.1.emails().find(|(no, _, _)| *no == self.step_no);
+        found.map(|(_, _, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+    }
+
+    /// What is kept of a group of messages with their attempts.
+    pub fn keep<'a>(&self, messages: impl Iterator<Item = (i64, &'a Said)>) -> store::Result<Option<String>> {
+        let kept = said::keep(self.email()?.record, &self.template_hash, &self.key, messages);
+        kept.map_err(|e| store::Error::Internal(e.to_string()))
+    }
+
+    /// The bytes of the message of a ledger row (shard, seq).
+    ///
+    /// # Errors
+    /// Why it cannot be rendered; without personal values.
+    pub fn write(
+        &self,
+        (shard, seq): (i64, i64),
+        profile: Option<&str>,
+        said: &Said,
+        at: Timestamp,
+    ) -> Result<Vec<u8>, String> {
+        let email = self.email().map_err(|e| e.to_string())?;
+        let link = self.links.as_ref().zip(profile).map(|(links, profile)| links.to(profile));
+        let mut values = Vec::with_capacity(said.fields.len() + 1 + self.words.len());
+        values.extend(said.fields.iter().cloned());
+        values.push(link.as_deref().map_or(Value::UNDEFINED, Value::from));
+        values.extend(self.words.iter().cloned());
+        let rendered = email.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
+        let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
+        let head = Letterhead::of(spec);
+        let domain = self.from.rsplit('@').next().unwrap_or("localhost");
+        let mail = mime::Mail {
+            from: head.from,
+            reply_to: head.reply_to,
+            to: &said.to,
+            subject: &rendered.subject,
+            text: rendered.text.as_deref(),
+            html: rendered.html.as_deref(),
+            message_id: &format!("{}.{shard}.{seq}.{}@{domain}", self.step_no, self.mark),
+            date: at,
+        };
+        let bytes = match &link {
+            Some(link) => {
+                let list = format!("<{link}>");
+                mime::bytes_with(&mail, &[("List-Unsubscribe", &list), ("List-Unsubscribe-Post", ONE_CLICK)])?
+            }
+            None => mime::bytes(&mail)?,
+        };
+        match &self.signer {
+            Some(signer) => Ok(signer.sign(&bytes, at)?),
+            None => Ok(bytes),
+        }
+    }
+}
+
+fn digest(text: &str, bytes: usize) -> String {
+    Sha256::digest(text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,128 @@
+//! What was said to whom: the fields that a message was written from, kept with its attempt.
+//!
+//! ```yaml
+//! email: {channel: newsletter, template: pre-trip, record: Fields}    # Fields (default) | Hash | None
+//! ```
+//! One text for each group of attempts, in their own row: `{"template": …, "messages": [[seq, to, locale, [fields]]]}`.
+//! With the pinned revision it gives the message again, byte for byte. `Hash` keeps no personal value: a keyed hash over
+//! the same, by which fields that somebody shows can be checked.
+
+use minijinja::Value;
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+use crate::api::step::Record;
+
+/// One message's own part of what it is written from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// The address that it goes to: at `redirect` delivery not the person's own.
+    pub to: String,
+    pub locale: Option<String>,
+    /// The values of what the template reads, in the order of the plan.
+    pub fields: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct Kept<'a, M> {
+    template: &'a str,
+    messages: Vec<M>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    messages: Vec<Vec<serde_json::Value>>,
+}
+
+/// What is kept of a group of messages; `of` is the template's hash. None: nothing is.
+///
+/// # Errors
+/// If a value cannot be written as JSON, which would be a fault of ours.
+pub fn keep<'a>(
+    record: Record,
+    of: &str,
+    key: &hmac::Key,
+    messages: impl Iterator<Item = (i64, &'a Said)>,
+) -> Result<Option<String>, serde_json::Error> {
+    let whole = |said: &'a Said| (&said.to, &said.locale, &said.fields);
+    let text = match record {
+        Record::None => return Ok(None),
+        Record::Fields => {
+            let row = |(seq, said)| {
+                let (to, locale, fields) = whole(said);
+                (seq, to, locale, fields)
+            };
+            serde_json::to_string(&Kept { template: of, messages: messages.map(row).collect() })?
+        }
+        Record::Hash => {
+            let row = |(seq, said): (i64, &'a Said)| {
+                let text = serde_json::to_string(&whole(said))?;
+                let hash = hmac::sign(key, text.as_bytes());
+                let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+                Ok((seq, hex))
+            };
+            let messages = messages.map(row).collect::<Result<Vec<_>, serde_json::Error>>()?;
+            serde_json::to_string(&Kept { template: of, messages })?
+        }
+    };
+    Ok(Some(text))
+}
+
+/// What is kept of one message. None: nothing, or only a hash.
+pub fn find(kept: &str, seq: i64) -> Option<Said> {
+    let found: Found = serde_json::from_str(kept).ok()?;
+    let row = found.messages.into_iter().find(|row| row.first().and_then(serde_json::Value::as_i64) == Some(seq))?;
+    let [_, to, locale, serde_json::Value::Array(fields)] = row.as_slice() else { return None };
+    Some(Said {
+        to: to.as_str()?.to_owned(),
+        locale: locale.as_str().map(str::to_owned),
+        fields: fields.iter().map(revive).collect(),
+    })
+}
+
+/// A value as it was; a null is a missing one.
+fn revive(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::UNDEFINED,
+        serde_json::Value::Bool(truth) => Value::from(*truth),
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map_or_else(|| Value::from(number.as_f64().unwrap_or_default()), Value::from)
+        }
+        serde_json::Value::Array(all) => all.iter().map(revive).collect(),
+        serde_json::Value::Object(all) => all.iter().map(|(name, value)| (name.clone(), revive(value))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said() -> Said {
+        let fields = vec!["Ann".into(), Value::UNDEFINED, 7.into(), 2.0.into(), true.into(), vec!["a", "b"].into()];
+        Said { to: "ann@example.com".into(), locale: Some("it".into()), fields }
+    }
+
+    fn kept(record: Record) -> Option<String> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        keep(record, "t1", &key, [(4, &said())].into_iter()).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let text = kept(Record::Fields).unwrap();
+        let found = find(&text, 4).unwrap();
+        assert_eq!(found, said());
+        assert!(found.fields[1].is_undefined());
+        assert_eq!(found.fields[3].to_string(), "2.0", "a double stays one");
+        assert_eq!(find(&text, 5), None);
+    }
+
+    #[test]
+    fn a_hash_holds_no_personal_value() {
+        let text = kept(Record::Hash).unwrap();
+        assert!(!text.to_lowercase().contains("ann"), "{text}");
+        assert_eq!(find(&text, 4), None);
+        assert_eq!(kept(Record::None), None);
+    }
+}

@@ -11,6 +11,7 @@
 mod ast;
 mod check;
 mod lower;
+mod number;
 mod path;
 mod problem;
 pub mod query;

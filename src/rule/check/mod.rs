@@ -1,0 +1,341 @@
+//! From CEL's syntax tree to a typed rule. Errors are in the words of somebody who writes campaigns.
+
+mod operators;
+mod rows;
+mod text;
+mod time;
+mod words;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use cel::{
+    Env, IdedExpr,
+    common::ast::{CallExpr, Expr, LiteralValue, SourceInfo, operators as op},
+};
+
+use self::time::SPANS;
+use super::{
+    ParamType, Rule,
+    ast::{Arithmetic, Comparison, Many, Node, Type, Typed},
+    path::unknown,
+    problem::Problem,
+    schema::{Entity, Schema},
+};
+
+/// A rule is read by people; longer ones belong into several audiences.
+const TEXT_BYTES_MAX: usize = 8_192;
+/// Deeper trees could exhaust the stack of the parser and of this walk.
+const DEPTH_MAX: usize = 32;
+
+/// Checks that `text` is a condition on rows of `entity`.
+pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String, ParamType>) -> Result<Rule, Problem> {
+    let whole = 0..text.len();
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Problem::new(format!("a rule has at most {TEXT_BYTES_MAX} bytes"), whole));
+    }
+    if brackets_deep(text) > DEPTH_MAX {
+        return Err(Problem::new(format!("a rule nests at most {DEPTH_MAX} deep"), whole));
+    }
+    if schema.entity(entity).is_none() {
+        return Err(Problem::new(format!("there is no entity `{entity}`"), whole)
+            .suggest(entity, schema.entities.keys().map(String::as_str)));
+    }
+    // An environment without macros leaves `exists`, `has` and the like plain calls.
+    let parser = Env::default().parser().max_recursion_depth(DEPTH_MAX as u16 * 2);
+    let (tree, places) = parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))?;
+    let mut checker =
+        Checker { text, schema, params, places, scopes: vec![(entity.to_owned(), entity.to_owned())], depth: 0 };
+    let root = checker.condition(&tree)?;
+    Ok(Rule { root, entity: entity.to_owned(), variables: vec![entity.to_owned()] })
+}
+
+fn brackets_deep(text: &str) -> usize {
+    let (mut deep, mut deepest) = (0_usize, 0);
+    for c in text.bytes() {
+        match c {
+            b'(' | b'[' | b'{' => deep += 1,
+            b')' | b']' | b'}' => deep = deep.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(deep);
+    }
+    deepest
+}
+
+fn syntax_problem(text: &str, errors: &cel::ParseErrors) -> Problem {
+    let Some(first) = errors.errors.first() else {
+        return Problem::new("this is not a rule", 0..text.len());
+    };
+    let line = usize::try_from(first.pos.0 - 1).unwrap_or(0);
+    let column = usize::try_from(first.pos.1 - 1).unwrap_or(0);
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let start = text[start.min(text.len())..].char_indices().nth(column).map_or(text.len(), |(i, _)| start + i);
+    let end = text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
+    let message = first.msg.lines().next().unwrap_or("").trim().trim_end_matches('.');
+    Problem::new(format!("this is not a rule: {message}"), start..end)
+}
+
+/// What stands before a dot.
+enum Value {
+    Typed(Typed),
+    /// A variable's row, or the row that to-one links lead to.
+    Row {
+        var: usize,
+        hops: Vec<String>,
+        entity: String,
+    },
+    /// The rows behind a to-many link, perhaps filtered or mapped.
+    Rows {
+        many: Many,
+        entity: String,
+        filter: Option<Box<Typed>>,
+        value: Option<Box<Typed>>,
+    },
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    schema: &'a Schema,
+    params: &'a BTreeMap<String, ParamType>,
+    places: SourceInfo,
+    /// Variables in scope: name and entity; the index is the variable's number.
+    scopes: Vec<(String, String)>,
+    depth: usize,
+}
+
+impl Checker<'_> {
+    /// CEL's offsets count characters and include the last one.
+    fn span(&self, expr: &IdedExpr) -> Range<usize> {
+        let Some((start, stop)) = self.places.offset_for(expr.id) else { return 0..self.text.len() };
+        let byte = |index: usize| self.text.char_indices().nth(index).map_or(self.text.len(), |(i, _)| i);
+        let (start, stop) = (byte(start as usize), byte(stop as usize + 1));
+        start..stop.max(start)
+    }
+
+    fn problem(&self, at: &IdedExpr, message: impl Into<String>) -> Problem {
+        Problem::new(message, self.span(at))
+    }
+
+    /// The place of `name` behind the operand; CEL gives a selection the place of its dot.
+    fn name_span(&self, at: &IdedExpr, name: &str) -> Range<usize> {
+        let span = self.span(at);
+        match self.text[span.start..].find(name) {
+            Some(offset) if offset <= 64 => span.start + offset..span.start + offset + name.len(),
+            _ => span,
+        }
+    }
+
+    fn condition(&mut self, expr: &IdedExpr) -> Result<Typed, Problem> {
+        let typed = self.typed(expr)?;
+        if typed.ty == Type::BOOLEAN {
+            return Ok(typed);
+        }
+        Err(Problem::new(format!("a condition is true or false, and this is {}", typed.ty.words()), typed.span.clone())
+            .hint("compare it with something, as in `x == 1`"))
+    }
+
+    fn typed(&mut self, expr: &IdedExpr) -> Result<Typed, Problem> {
+        match self.value(expr)? {
+            Value::Typed(typed) => Ok(typed),
+            Value::Row { entity, .. } => Err(self
+                .problem(expr, format!("this is a row of {entity}, not a value"))
+                .hint(format!("name one of its fields, as in `{entity}.{}`", self.first_field(&entity)))),
+            Value::Rows { entity, value: None, .. } => Err(self
+                .problem(expr, format!("this is many rows of {entity}, not a value"))
+                .hint("ask with exists(x, …), all(x, …) or size()")),
+            Value::Rows { .. } => Err(self
+                .problem(expr, "these are many values, not one")
+                .hint("take sum(), avg(), min() or max() of them")),
+        }
+    }
+
+    fn first_field(&self, entity: &str) -> String {
+        self.schema.entity(entity).and_then(|e| e.fields.first()).map_or_else(String::new, |f| f.name.clone())
+    }
+
+    fn value(&mut self, expr: &IdedExpr) -> Result<Value, Problem> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX * 2 {
+            return Err(self.problem(expr, format!("a rule nests at most {DEPTH_MAX} deep")));
+        }
+        let value = match &expr.expr {
+            Expr::Literal(literal) => self.literal(expr, literal).map(Value::Typed),
+            Expr::Ident(name) => self.identifier(expr, name),
+            Expr::Select(select) => {
+                if let Expr::Ident(root) = &select.operand.expr
+                    && root == "params"
+                {
+                    return self.leave(self.param(expr, &select.field).map(Value::Typed));
+                }
+                let operand = self.value(&select.operand)?;
+                self.select(expr, operand, &select.field)
+            }
+            Expr::Call(call) => self.call(expr, call),
+            Expr::List(_) => Err(self.problem(expr, "a list stands only behind `in`")),
+            _ => Err(self.problem(expr, "rules have no such construct")),
+        };
+        self.leave(value)
+    }
+
+    fn leave<T>(&mut self, value: Result<T, Problem>) -> Result<T, Problem> {
+        self.depth = self.depth.saturating_sub(1);
+        value
+    }
+
+    fn make(&self, expr: &IdedExpr, node: Node, ty: Type, is_nullable: bool) -> Typed {
+        Typed { node, ty, is_nullable, span: self.span(expr) }
+    }
+
+    fn literal(&self, expr: &IdedExpr, literal: &LiteralValue) -> Result<Typed, Problem> {
+        let (node, ty) = match literal {
+            LiteralValue::Boolean(b) => (Node::Boolean(*b.inner()), Type::BOOLEAN),
+            LiteralValue::Int(i) => (Node::Integer(*i.inner()), Type::INTEGER),
+            LiteralValue::Double(d) => (Node::Double(*d.inner()), Type::DOUBLE),
+            LiteralValue::String(s) => (Node::Text(s.inner().to_owned()), Type::STRING),
+            LiteralValue::UInt(_) => return Err(self.problem(expr, "write the number without `u`")),
+            LiteralValue::Bytes(_) => return Err(self.problem(expr, "rules have no bytes")),
+            LiteralValue::Null => {
+                return Err(self.problem(expr, "rules have no null").hint("ask with has(x) whether a value is there"));
+            }
+        };
+        if let Node::Text(text) = &node
+            && text.contains('\0')
+        {
+            return Err(self.problem(expr, "a text cannot hold a NUL"));
+        }
+        Ok(self.make(expr, node, ty, false))
+    }
+
+    fn identifier(&self, expr: &IdedExpr, name: &str) -> Result<Value, Problem> {
+        // The innermost variable of a name hides the others.
+        if let Some(var) = self.scopes.iter().rposition(|(variable, _)| variable == name) {
+            return Ok(Value::Row { var, hops: vec![], entity: self.scopes[var].1.clone() });
+        }
+        if name == "now" {
+            return Ok(Value::Typed(self.make(expr, Node::Now, Type::TIMESTAMP, false)));
+        }
+        let known = self.scopes.iter().map(|(variable, _)| variable.as_str()).chain(["now", "params"]);
+        let problem = self.problem(expr, format!("`{name}` is not known here"));
+        let root = &self.scopes[0].0;
+        if self.schema.entity(root).is_some_and(|e| e.field(name).is_some()) {
+            return Err(problem.hint(format!("did you mean `{root}.{name}`?")));
+        }
+        Err(problem.suggest(name, known))
+    }
+
+    fn param(&self, expr: &IdedExpr, name: &str) -> Result<Typed, Problem> {
+        let Some(ty) = self.params.get(name) else {
+            return Err(Problem::new(format!("there is no parameter `{name}`"), self.name_span(expr, name))
+                .suggest(name, self.params.keys().map(String::as_str)));
+        };
+        let ty = match ty {
+            ParamType::String => Type::STRING,
+            ParamType::Integer => Type::INTEGER,
+            ParamType::Double => Type::DOUBLE,
+            ParamType::Boolean => Type::BOOLEAN,
+        };
+        Ok(self.make(expr, Node::Param(name.to_owned()), ty, false))
+    }
+
+    fn select(&self, expr: &IdedExpr, operand: Value, name: &str) -> Result<Value, Problem> {
+        let (var, hops, entity) = match operand {
+            Value::Row { var, hops, entity } => (var, hops, entity),
+            Value::Rows { entity, .. } => {
+                return Err(Problem::new(
+                    format!("there are many rows of {entity}, so `.{name}` is not one value"),
+                    self.name_span(expr, name),
+                )
+                .hint(format!("ask with exists(x, x.{name} …), or take map(x, x.{name}).sum()")));
+            }
+            Value::Typed(typed) => {
+                return Err(Problem::new(format!("{} has no `.{name}`", typed.ty.words()), self.name_span(expr, name)));
+            }
+        };
+        let of = self.entity(&entity)?;
+        if let Some(field) = of.field(name) {
+            // A row behind a link may be absent, and then all its fields are missing.
+            let is_nullable = !field.is_required || !hops.is_empty();
+            let node = Node::Field { var, hops, field: name.to_owned() };
+            let mut typed = self.make(expr, node, Type::Field(field.ty), is_nullable);
+            typed.span = self.name_span(expr, name);
+            return Ok(Value::Typed(typed));
+        }
+        let Some(link) = of.link(name) else {
+            return Err(unknown(of, name, self.name_span(expr, name)));
+        };
+        let entity = link.to.clone();
+        if link.is_many {
+            let many = Many { var, hops, link: name.to_owned(), inner: 0 };
+            return Ok(Value::Rows { many, entity, filter: None, value: None });
+        }
+        let hops = hops.into_iter().chain([name.to_owned()]).collect();
+        Ok(Value::Row { var, hops, entity })
+    }
+
+    fn entity(&self, name: &str) -> Result<&Entity, Problem> {
+        self.schema.entity(name).ok_or_else(|| Problem::new(format!("there is no entity `{name}`"), 0..self.text.len()))
+    }
+
+    fn call(&mut self, expr: &IdedExpr, call: &CallExpr) -> Result<Value, Problem> {
+        if let Some(target) = &call.target {
+            return self.method(expr, target, call);
+        }
+        let typed = match (call.func_name.as_str(), call.args.as_slice()) {
+            (op::LOGICAL_AND, [a, b]) => self.both(expr, a, b, Node::And),
+            (op::LOGICAL_OR, [a, b]) => self.both(expr, a, b, Node::Or),
+            (op::LOGICAL_NOT, [a]) => {
+                let a = self.condition(a)?;
+                Ok(self.make(expr, Node::Not(Box::new(a)), Type::BOOLEAN, false))
+            }
+            (op::CONDITIONAL, [c, a, b]) => self.conditional(expr, c, a, b),
+            (op::EQUALS, [a, b]) => self.compare(expr, Comparison::Equal, a, b),
+            (op::NOT_EQUALS, [a, b]) => {
+                let equal = self.compare(expr, Comparison::Equal, a, b)?;
+                Ok(self.make(expr, Node::Not(Box::new(equal)), Type::BOOLEAN, false))
+            }
+            (op::LESS, [a, b]) => self.compare(expr, Comparison::Less, a, b),
+            (op::LESS_EQUALS, [a, b]) => self.compare(expr, Comparison::LessOrEqual, a, b),
+            (op::GREATER, [a, b]) => self.compare(expr, Comparison::Greater, a, b),
+            (op::GREATER_EQUALS, [a, b]) => self.compare(expr, Comparison::GreaterOrEqual, a, b),
+            (op::ADD, [a, b]) => self.arithmetic(expr, Arithmetic::Add, a, b),
+            (op::SUBSTRACT, [a, b]) => self.arithmetic(expr, Arithmetic::Subtract, a, b),
+            (op::MULTIPLY, [a, b]) => self.arithmetic(expr, Arithmetic::Multiply, a, b),
+            (op::NEGATE, [a]) => self.negate(expr, a),
+            (op::IN, [a, list]) => self.membership(expr, a, list),
+            ("has", [a]) => self.has(expr, a),
+            ("date" | "timestamp", args) => self.instant(expr, &call.func_name, args),
+            (name, [n]) if SPANS.iter().any(|(unit, _)| *unit == name) => self.time_span(expr, name, n),
+            (op::DIVIDE | op::MODULO, _) => {
+                Err(self.problem(expr, "division is not built yet").hint("multiply the other side instead"))
+            }
+            (name, _) => Err(self.no_function(expr, name)),
+        };
+        typed.map(Value::Typed)
+    }
+
+    fn method(&mut self, expr: &IdedExpr, target: &IdedExpr, call: &CallExpr) -> Result<Value, Problem> {
+        let name = call.func_name.as_str();
+        match self.value(target)? {
+            Value::Typed(text) if text.ty == Type::STRING => {
+                self.text_method(expr, text, name, &call.args).map(Value::Typed)
+            }
+            Value::Typed(typed) => {
+                Err(Problem::new(format!("{} has no `.{name}()`", describe(&typed)), self.name_span(expr, name)))
+            }
+            Value::Row { entity, .. } => {
+                Err(Problem::new(format!("a row of {entity} has no `.{name}()`"), self.name_span(expr, name)))
+            }
+            Value::Rows { many, entity, filter, value } => {
+                self.rows_method(expr, (many, entity, filter, value), name, &call.args)
+            }
+        }
+    }
+}
+
+/// `booking.amount is a Decimal` would be long: a field is named, a value has its type.
+fn describe(typed: &Typed) -> String {
+    match &typed.node {
+        Node::Field { field, .. } => format!("`{field}` ({})", typed.ty.words()),
+        _ => typed.ty.words(),
+    }
+}

@@ -118,10 +118,10 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Op
         _ => {
             let known = [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL];
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
+            let profile = if scope.profile == scope.item { String::new() } else { format!("{}, ", scope.profile) };
             let said = format!(
-                "`{first}` is not known to this template; it is sent with {}, {}, {}",
+                "`{first}` is not known to this template; it is sent with {}, {profile}{}",
                 scope.item,
-                scope.profile,
                 others()
             );
             return Err((said, hint));

@@ -209,6 +209,7 @@ impl Db {
                 .foreign_keys(true);
             let pool = SqlitePoolOptions::new()
                 .max_connections(SQLITE_CONNECTIONS_MAX)
+                .after_connect(|connection, _| Box::pin(super::functions::register(connection)))
                 // A full disk rolls back in SQLite's own name, and sqlx goes on counting that transaction.
                 .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
                 .connect_with(options)

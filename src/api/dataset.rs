@@ -51,6 +51,11 @@ pub struct DatasetSpec {
     /// How long what belongs to runs and files is kept. Consent, `once` and counts never expire.
     #[serde(default)]
     pub retention: Retention,
+    /// Conditions with a name, for the rules of all audiences: `customer.reachable` reads like a Boolean field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["entity", "name"]))]
+    pub conditions: Vec<NamedCondition>,
 }
 
 /// How long what belongs to runs and files is kept.
@@ -84,6 +89,18 @@ impl Default for Retention {
     fn default() -> Self {
         Self { messages: messages_kept(), work_tables: work_tables_kept(), rejects: rejects_kept() }
     }
+}
+
+/// A condition on the rows of one entity. It may use other conditions, and has no parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedCondition {
+    pub name: Word,
+    pub entity: Word,
+    /// The rule, in CEL.
+    #[serde(rename = "where")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub rule: String,
 }
 
 /// One table of the business.

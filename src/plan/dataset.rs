@@ -1,5 +1,7 @@
 //! A Dataset as rules see it, and what its schema alone cannot check.
 
+mod history;
+
 use crate::{
     api::{
         dataset::{DatasetSpec, Entity, FieldKind},
@@ -7,7 +9,7 @@ use crate::{
     },
     plan::{Finding, Ref},
     rule::{
-        Dialect, Schema, check_path, nearest,
+        self, Dialect, Schema, check_path, nearest,
         schema::{self, FieldType},
     },
     store::entity::Place,
@@ -35,6 +37,8 @@ pub fn schema_of(spec: &DatasetSpec, namespace: &str, dataset: &str, dialect: Di
             fields: fields.collect(),
             links: links.collect(),
             table: place.table(&entity.name),
+            conditions: conditions_of(spec, &entity.name),
+            ..schema::Entity::default()
         };
         built.entities.insert(entity.name.to_string(), built_entity);
     }
@@ -50,7 +54,13 @@ pub fn schema_of(spec: &DatasetSpec, namespace: &str, dataset: &str, dialect: Di
             }
         }
     }
+    history::add(&mut built, spec, place);
     built
+}
+
+fn conditions_of(spec: &DatasetSpec, entity: &str) -> Vec<schema::Condition> {
+    let own = spec.conditions.iter().filter(|c| *c.entity == *entity);
+    own.map(|c| schema::Condition { name: c.name.to_string(), text: c.rule.clone() }).collect()
 }
 
 fn type_of(kind: FieldKind, scale: Option<u8>) -> FieldType {
@@ -125,7 +135,33 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
             }
         }
     }
+    history::check(&this, spec, &mut found);
+    check_conditions(&this, spec, &schema, &mut found);
     found
+}
+
+/// A named condition must stand by itself, whoever uses it.
+fn check_conditions(this: &Ref, spec: &DatasetSpec, schema: &Schema, found: &mut Vec<Finding>) {
+    for (index, condition) in spec.conditions.iter().enumerate() {
+        let at = |field: &str| format!("spec.conditions[{index}].{field}");
+        let Some(entity) = spec.entities.iter().find(|e| e.name == condition.entity) else {
+            let mut finding = Finding::new(this, at("entity"), format!("there is no entity `{}`", condition.entity));
+            finding.hint = nearest(&condition.entity, spec.entities.iter().map(|e| &*e.name))
+                .map(|near| format!("did you mean `{near}`?"));
+            found.push(finding);
+            continue;
+        };
+        let others = spec.conditions[..index].iter().filter(|c| c.entity == condition.entity);
+        let is_taken = schema
+            .entity(&entity.name)
+            .is_some_and(|e| e.field(&condition.name).is_some() || e.link(&condition.name).is_some());
+        if is_taken || others.into_iter().any(|c| c.name == condition.name) {
+            let message = format!("{} already has a field, link or condition `{}`", entity.name, condition.name);
+            found.push(Finding::new(this, at("name"), message));
+        } else if let Err(problem) = rule::check_condition(schema, &entity.name, &condition.name) {
+            found.push(Finding::of_problem(this, at("where"), problem));
+        }
+    }
 }
 
 fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, found: &mut Vec<Finding>) {

@@ -42,6 +42,16 @@ impl Plan {
     pub fn selects(&self, step: &Step, input: &dyn Fn(&str) -> SelectStatement, inputs: &Inputs) -> activity::Selects {
         step.compiled.selects(&activity::Ground { schema: &self.schema, dialect: self.dialect, inputs, input })
     }
+
+    /// After a fault: what finds it in the rules of a step.
+    pub fn faults(
+        &self,
+        step: &Step,
+        input: &dyn Fn(&str) -> SelectStatement,
+        inputs: &Inputs,
+    ) -> Vec<activity::RuleFaults> {
+        step.compiled.faults(&activity::Ground { schema: &self.schema, dialect: self.dialect, inputs, input })
+    }
 }
 
 pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Finding>> {

@@ -90,12 +90,22 @@ pub enum Node {
     StartsWith(Box<Typed>, Box<Typed>),
     EndsWith(Box<Typed>, Box<Typed>),
     Contains(Box<Typed>, Box<Typed>),
+    /// A pattern in the form that both databases read alike; see [`super::pattern`].
+    Matches(Box<Typed>, String),
+    /// Two texts, one behind the other.
+    Concat(Box<Typed>, Box<Typed>),
     LowerAscii(Box<Typed>),
     UpperAscii(Box<Typed>),
     Length(Box<Typed>),
     Arithmetic(Arithmetic, Box<Typed>, Box<Typed>),
     /// So many units of so many microseconds.
     Span(i64, Box<Typed>),
+    /// A part of a Date, or of a Timestamp in a time zone.
+    Part(Part, Box<Typed>, String),
+    /// The Date of a Timestamp in a time zone.
+    DateIn(Box<Typed>, String),
+    /// Whether the operation itself would fault, its operands being sound.
+    Faults(Box<Typed>),
     Exists(Many, Box<Typed>),
     All(Many, Box<Typed>),
     Aggregate {
@@ -127,11 +137,52 @@ impl Comparison {
     }
 }
 
+/// CEL's parts of an instant, counted as CEL counts them: months, days of the week and of the year from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Year,
+    Month,
+    /// Counted from 1.
+    Date,
+    DayOfMonth,
+    DayOfWeek,
+    DayOfYear,
+    Hours,
+    Minutes,
+    Seconds,
+    Milliseconds,
+}
+
+impl Part {
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("getFullYear", Self::Year),
+        ("getMonth", Self::Month),
+        ("getDate", Self::Date),
+        ("getDayOfMonth", Self::DayOfMonth),
+        ("getDayOfWeek", Self::DayOfWeek),
+        ("getDayOfYear", Self::DayOfYear),
+        ("getHours", Self::Hours),
+        ("getMinutes", Self::Minutes),
+        ("getSeconds", Self::Seconds),
+        ("getMilliseconds", Self::Milliseconds),
+    ];
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, part)| *part)
+    }
+
+    pub fn is_of_day(self) -> bool {
+        matches!(self, Self::Hours | Self::Minutes | Self::Seconds | Self::Milliseconds)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
     Add,
     Subtract,
     Multiply,
+    Divide,
+    Remainder,
 }
 
 impl Arithmetic {
@@ -140,6 +191,8 @@ impl Arithmetic {
             Self::Add => "+",
             Self::Subtract => "-",
             Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
         }
     }
 }
@@ -148,6 +201,8 @@ impl Arithmetic {
 pub enum Function {
     Count,
     Sum,
+    /// A sum in floating point: whether the exact one is out of range.
+    Total,
     Average,
     Minimum,
     Maximum,
@@ -156,53 +211,45 @@ pub enum Function {
 impl Typed {
     /// Whether the part refers to a variable outside `inner` and what is nested in it.
     pub fn looks_outside(&self, inner: usize) -> bool {
-        let mut outside = false;
-        self.visit(&mut |node| {
-            outside |= match node {
-                Node::Field { var, .. } | Node::HasLink { var, .. } => *var < inner,
-                Node::Exists(many, _) | Node::All(many, _) | Node::Aggregate { many, .. } => many.var < inner,
-                _ => false,
-            };
-        });
-        outside
+        self.any(&mut |typed| typed.node.variable().is_some_and(|var| var < inner))
     }
 
     /// Whether the part refers to the variable itself.
     pub fn looks_at(&self, variable: usize) -> bool {
-        let mut is_there = false;
-        self.visit(&mut |node| {
-            is_there |= match node {
-                Node::Field { var, .. } | Node::HasLink { var, .. } => *var == variable,
-                Node::Exists(many, _) | Node::All(many, _) | Node::Aggregate { many, .. } => many.var == variable,
-                _ => false,
-            };
-        });
-        is_there
+        self.any(&mut |typed| typed.node.variable() == Some(variable))
     }
 
-    fn visit(&self, see: &mut impl FnMut(&Node)) {
-        see(&self.node);
-        match &self.node {
-            Node::Has(a) | Node::Not(a) | Node::LowerAscii(a) | Node::UpperAscii(a) | Node::Length(a) => a.visit(see),
-            Node::Span(_, a) | Node::Exists(_, a) | Node::All(_, a) => a.visit(see),
-            Node::And(a, b) | Node::Or(a, b) | Node::Compare(_, a, b) | Node::Arithmetic(_, a, b) => {
-                a.visit(see);
-                b.visit(see);
+    /// Whether `is` holds for the part or one inside it.
+    pub fn any(&self, is: &mut impl FnMut(&Typed) -> bool) -> bool {
+        is(self) || self.node.parts().into_iter().any(|part| part.any(is))
+    }
+}
+
+impl Node {
+    /// The variable that the node itself reads.
+    fn variable(&self) -> Option<usize> {
+        match self {
+            Self::Field { var, .. } | Self::HasLink { var, .. } => Some(*var),
+            Self::Exists(many, _) | Self::All(many, _) | Self::Aggregate { many, .. } => Some(many.var),
+            _ => None,
+        }
+    }
+
+    /// The parts directly inside, in the order in which they are evaluated.
+    pub fn parts(&self) -> Vec<&Typed> {
+        match self {
+            Self::Has(a) | Self::Not(a) | Self::LowerAscii(a) | Self::UpperAscii(a) | Self::Length(a) => vec![a],
+            Self::Span(_, a) | Self::Part(_, a, _) | Self::DateIn(a, _) | Self::Faults(a) | Self::Matches(a, _) => {
+                vec![a]
             }
-            Node::StartsWith(a, b) | Node::EndsWith(a, b) | Node::Contains(a, b) => {
-                a.visit(see);
-                b.visit(see);
-            }
-            Node::If(a, b, c) => [a, b, c].into_iter().for_each(|x| x.visit(see)),
-            Node::In(a, list) => {
-                a.visit(see);
-                list.iter().for_each(|x| x.visit(see));
-            }
-            Node::Aggregate { filter, value, .. } => {
-                filter.iter().chain(value).for_each(|x| x.visit(see));
-            }
-            Node::Text(_) | Node::Integer(_) | Node::Double(_) | Node::Boolean(_) | Node::Date(_) => {}
-            Node::Timestamp(_) | Node::Now | Node::Param(_) | Node::Field { .. } | Node::HasLink { .. } => {}
+            Self::Exists(_, a) | Self::All(_, a) => vec![a],
+            Self::And(a, b) | Self::Or(a, b) | Self::Compare(_, a, b) | Self::Arithmetic(_, a, b) => vec![a, b],
+            Self::StartsWith(a, b) | Self::EndsWith(a, b) | Self::Contains(a, b) | Self::Concat(a, b) => vec![a, b],
+            Self::If(a, b, c) => vec![a, b, c],
+            Self::In(a, list) => std::iter::once(&**a).chain(list).collect(),
+            Self::Aggregate { filter, value, .. } => filter.iter().chain(value).map(|part| &**part).collect(),
+            Self::Text(_) | Self::Integer(_) | Self::Double(_) | Self::Boolean(_) | Self::Date(_) => vec![],
+            Self::Timestamp(_) | Self::Now | Self::Param(_) | Self::Field { .. } | Self::HasLink { .. } => vec![],
         }
     }
 }

@@ -10,9 +10,11 @@
 
 mod ast;
 mod check;
+mod fault;
 mod lower;
 mod number;
 mod path;
+mod pattern;
 mod problem;
 pub mod query;
 pub mod schema;
@@ -21,7 +23,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use check::check;
+pub use check::{check, check_condition};
+pub use fault::FaultPlace;
 pub use path::{Path, check_path};
 pub use problem::{Problem, nearest};
 pub use query::Query;
@@ -31,8 +34,7 @@ pub use schema::{Dialect, Schema};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub(crate) root: ast::Typed,
-    pub(crate) entity: String,
-    pub(crate) variables: Vec<String>,
+    pub(crate) text: String,
 }
 
 /// The type of a parameter, taken from its default.

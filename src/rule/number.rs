@@ -16,6 +16,7 @@ pub(super) fn number_of(what: Arithmetic, a: &Typed, b: &Typed) -> Type {
     };
     match (of(a, b), of(b, a)) {
         (Type::Field(Double), _) | (_, Type::Field(Double)) => Type::DOUBLE,
+        (x, y) if what == Arithmetic::Divide && (x, y) != (Type::INTEGER, Type::INTEGER) => Type::DOUBLE,
         (Type::Field(Decimal { scale: x }), Type::Field(Decimal { scale: y })) if what == Arithmetic::Multiply => {
             Type::Field(Decimal { scale: x + y })
         }

@@ -9,7 +9,8 @@ use sea_query::{Alias, Expr, ExprTrait, IntoTableRef, JoinType, Order, Query as 
 
 use super::{
     Inputs, Rule,
-    lower::Lowering,
+    fault::{FaultPlace, faults_of},
+    lower::{Lowering, grouped::Grouped},
     path::Path,
     schema::{Dialect, Entity, Schema, Table},
 };
@@ -34,11 +35,13 @@ pub(super) struct Frame {
     pub joins: Vec<Join>,
     /// The alias for each path that is joined already.
     pub paths: BTreeMap<Vec<String>, String>,
+    /// The grouped tables of its links to many rows.
+    pub grouped: Vec<Grouped>,
 }
 
 impl Frame {
     pub fn new(alias: String, entity: &str) -> Self {
-        Self { alias, entity: entity.to_owned(), joins: vec![], paths: BTreeMap::new() }
+        Self { alias, entity: entity.to_owned(), joins: vec![], paths: BTreeMap::new(), grouped: vec![] }
     }
 }
 
@@ -61,12 +64,18 @@ impl<'s> Query<'s> {
 
     /// The rows of an entity whose keys `set` selects, under the names of the key fields.
     pub fn over_set(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
-        Self { set: Some((set, JoinType::InnerJoin)), ..Self::over(schema, entity, dialect) }
+        Self::over_set_by(schema, entity, dialect, (set, JoinType::InnerJoin))
     }
 
     /// Like [`Query::over_set`], but a row of the set stays when the entity has no such row any more.
     pub fn over_set_keeping(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
-        Self { set: Some((set, JoinType::LeftJoin)), ..Self::over(schema, entity, dialect) }
+        Self::over_set_by(schema, entity, dialect, (set, JoinType::LeftJoin))
+    }
+
+    fn over_set_by(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: (SelectStatement, JoinType)) -> Self {
+        let mut query = Self { set: Some(set), ..Self::over(schema, entity, dialect) };
+        query.lowering.of_set = entity.key.first().map(|key| Self::set_column(key).is_not_null());
+        query
     }
 
     /// The column at the end of a path of to-one links.
@@ -81,8 +90,31 @@ impl<'s> Query<'s> {
 
     /// Keeps the rows for which the rule holds.
     pub fn restrict(&mut self, rule: &Rule, inputs: &Inputs) {
-        let condition = self.lowering.truth_of(rule, inputs);
-        self.filters.push(condition);
+        let conditions = self.lowering.truth_of(rule, inputs);
+        self.filters.extend(conditions);
+    }
+
+    /// After a fault: where in the rule it can have been, and the SELECT that finds it. Its one row, if there is one, is
+    /// the number of the place and the key of the row, each part as text. `None` if the rule cannot fault.
+    pub fn faults(mut self, rule: &Rule, inputs: &Inputs) -> Option<(Vec<FaultPlace>, SelectStatement)> {
+        let (places, conditions): (Vec<_>, Vec<_>) = faults_of(rule, self.dialect()).into_iter().unzip();
+        if places.is_empty() {
+            return None;
+        }
+        let place = self.lowering.first_of(&conditions, inputs);
+        let key = self.key();
+        self.column(place.clone(), "place");
+        for (index, part) in key.iter().enumerate() {
+            let text = self.custom("CAST(? AS TEXT)", [part.clone()]);
+            self.column(text, &format!("key{index}"));
+        }
+        let place = match self.lowering.of_set.clone() {
+            Some(of_set) => self.custom("CASE WHEN ? THEN ? END", [of_set, place]),
+            None => place,
+        };
+        self.filters.push(place.is_not_null());
+        self.order = key;
+        Some((places, self.finish().limit(1).to_owned()))
     }
 
     /// Whether the rule holds, never missing.
@@ -148,9 +180,9 @@ impl<'s> Query<'s> {
 
     /// The SELECT with the columns asked for.
     pub fn finish(self) -> SelectStatement {
-        let mut frames = self.lowering.frames;
-        let root = frames.swap_remove(0);
-        let schema = self.lowering.schema;
+        let mut lowering = self.lowering;
+        let root = lowering.frames.swap_remove(0);
+        let schema = lowering.schema;
         let mut select = Statement::select();
         for (expr, name) in self.columns {
             match name {
@@ -172,7 +204,7 @@ impl<'s> Query<'s> {
             }
             (_, None) => {}
         }
-        add_joins(&mut select, root.joins);
+        lowering.add_joins(&mut select, root);
         self.filters.into_iter().for_each(|filter| {
             select.and_where(filter);
         });
@@ -180,12 +212,6 @@ impl<'s> Query<'s> {
             select.order_by_expr(expr, Order::Asc);
         });
         select
-    }
-}
-
-pub(super) fn add_joins(select: &mut SelectStatement, joins: Vec<Join>) {
-    for join in joins {
-        select.join(join.kind, join.source, join.on);
     }
 }
 

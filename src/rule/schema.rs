@@ -38,19 +38,34 @@ pub struct Link {
     pub is_many: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     pub schema: Option<String>,
     pub name: String,
 }
 
+/// A condition that the Dataset gives a name; rules read it like a Boolean field.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub name: String,
+    pub text: String,
+}
+
+/// Stands in a link's keys for the canonical text of the row's whole key, as the ledger keeps it.
+pub const KEY_TEXT: &str = "$key";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entity {
     pub name: String,
     pub key: Vec<String>,
     pub fields: Vec<Field>,
     pub links: Vec<Link>,
     pub table: Table,
+    pub conditions: Vec<Condition>,
+    /// The table holds rows of others, too: column and value of this entity's rows.
+    pub only: Vec<(String, String)>,
+    /// The store keeps these rows; a rule reads them from the profile and starts at none of them.
+    pub is_history: bool,
 }
 
 impl Entity {
@@ -62,9 +77,14 @@ impl Entity {
         self.links.iter().find(|l| l.name == name)
     }
 
-    /// Everything that may stand behind a dot.
+    pub fn condition(&self, name: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.name == name)
+    }
+
+    /// Everything that may stand behind a dot in a rule.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|f| f.name.as_str()).chain(self.links.iter().map(|l| l.name.as_str()))
+        let fields = self.fields.iter().map(|f| f.name.as_str());
+        fields.chain(self.links.iter().map(|l| l.name.as_str())).chain(self.conditions.iter().map(|c| c.name.as_str()))
     }
 }
 

@@ -7,7 +7,7 @@ use sea_query::{PostgresQueryBuilder, SqliteQueryBuilder};
 
 use super::{
     Dialect, Inputs, Param, ParamType, Query, check,
-    schema::{Entity, Field, FieldType, Link, Schema, Table},
+    schema::{Condition, Entity, Field, FieldType, Link, Schema, Table},
 };
 
 fn field(name: &str, ty: FieldType, is_required: bool) -> Field {
@@ -25,6 +25,7 @@ fn schema() -> Schema {
         fields,
         links,
         table: Table { schema: None, name: name.into() },
+        ..Entity::default()
     };
     let customer = entity(
         "customer",
@@ -39,6 +40,17 @@ fn schema() -> Schema {
         ],
         vec![link("bookings", "booking", "id", "customer_id", true)],
     );
+    let condition = |name: &str, text: &str| Condition { name: name.into(), text: text.into() };
+    let customer = Entity {
+        conditions: vec![
+            condition("grown", "customer.born < date('2008-01-01')"),
+            condition("regular", "customer.grown && customer.bookings.filter(b, b.status == 'confirmed').size() >= 2"),
+            condition("egg", "customer.hen && customer.vip"),
+            condition("hen", "!customer.egg"),
+            condition("broken", "customer.contry == 'IT'"),
+        ],
+        ..customer
+    };
     let booking = entity(
         "booking",
         vec![
@@ -76,7 +88,7 @@ fn sql(rule: &str, entity: &str, dialect: Dialect) -> String {
     format!("{text}\n    {:?}", binds.0)
 }
 
-const RULES: [(&str, &[&str]); 7] = [
+const RULES: [(&str, &[&str]); 12] = [
     (
         "customer",
         &[
@@ -157,6 +169,67 @@ const RULES: [(&str, &[&str]); 7] = [
         ],
     ),
     ("booking", &["booking.customer.bookings.size() > 1", "booking.customer.bookings.map(b, b.amount).sum() > 5.0"]),
+    (
+        "customer",
+        &[
+            "customer.country.matches('^(I|F)[A-Z]\\\\d?$')",
+            "!customer.country.matches('a.b')",
+            "customer.name + '-' + customer.country == 'Ann-IT'",
+            "customer.born.getMonth() == now.getMonth('Europe/Rome') && customer.born.getDate() == now.getDate('Europe/Rome')",
+            "customer.joined.getDayOfWeek('europe/rome') == 1 && customer.joined.getHours() >= 9",
+            "customer.joined.getMilliseconds() == 0 || customer.joined.getDayOfYear() == 0",
+            "date(customer.joined, 'Europe/Rome') == date('2026-01-31')",
+            "customer.joined + weeks(2) < now && customer.joined > now - weeks(params.days)",
+            "customer.country == 'IT' ? customer.score > 1.0 : customer.name < 'M'",
+            "(customer.vip ? 1 : 2.5) < customer.score",
+        ],
+    ),
+    (
+        "booking",
+        &[
+            "booking.nights / 2 > 3",
+            "booking.nights % 7 == 0 && booking.amount / 3 > 10",
+            "100 / booking.nights > 3",
+            "booking.nights != 0 && 100 / booking.nights > 3",
+            "booking.nights == 0 || 100 / booking.nights > 3",
+            "booking.nights > 0 ? booking.amount / booking.nights > 50.0 : false",
+            "booking.nights + 1 > booking.id",
+            "booking.amount * booking.amount > 4.0",
+            "booking.departure + days(booking.nights) < now",
+        ],
+    ),
+    (
+        "customer",
+        &[
+            "customer.bookings.filter(b, b.nights > 1).all(b, b.amount > 10.0)",
+            "customer.bookings.map(b, b.nights > 1, b.amount).sum() > 10.0",
+            "'x' in customer.bookings.map(b, b.status)",
+            "customer.country in customer.bookings.filter(b, b.nights > 1).map(b, b.status)",
+            "customer.bookings.size() > 2 && customer.bookings.map(b, b.amount).max() > 100.0 && customer.bookings.size() < 9",
+            "customer.bookings.filter(b, b.status == 'x').size() > customer.bookings.filter(b, b.status == 'y').size()",
+            "customer.country == 'IT' && customer.bookings.map(b, b.amount).sum() > 100.0",
+            "customer.country != 'IT' && customer.bookings.filter(b, b.nights > 2).size() >= 3",
+            "!(customer.bookings.size() > 2)",
+        ],
+    ),
+    (
+        "customer",
+        &[
+            "customer.bookings.exists(b, 100 / b.nights > 3)",
+            "customer.vip && customer.bookings.map(b, 100 / b.nights).max() > 3",
+            "customer.bookings.filter(b, b.nights != 0).map(b, 100 / b.nights).sum() > 3",
+            "customer.bookings.size() != 0 && customer.bookings.map(b, b.nights).sum() / customer.bookings.size() > 3",
+        ],
+    ),
+    (
+        "booking",
+        &[
+            "booking.customer.regular",
+            "!booking.customer.regular",
+            "booking.customer.bookings.exists(b, b.customer.regular && b.id != booking.id)",
+            "booking.customer.country == 'IT' && booking.customer.bookings.filter(b, b.status == 'x').size() > 1",
+        ],
+    ),
 ];
 
 #[test]
@@ -191,9 +264,33 @@ fn wrong_rules_are_told_in_plain_words() {
         "customer.bookings.exists(b, b.nigts > 1)",
         "customer.country == null",
         "customer.country matches 'x'",
-        "customer.country.matches('I.*')",
+        "customer.country.matches('I.*?')",
+        "customer.country.matches('(?i)it')",
+        "customer.country.matches(params.country)",
         "customer.country.startWith('I')",
-        "customer.score / 2 > 1.0",
+        "customer.score / 0 > 1.0",
+        "customer.id % 1.5 == 0",
+        "customer.name / 2 == 1",
+        "customer.name + 1 == 'Ann1'",
+        "customer.name.sum() > 1",
+        "customer.exists(b, b.nights > 1)",
+        "customer.bookings.map(b, b.nights) > 1",
+        "customer.bookings.filter(b, b.nights).size() > 1",
+        "customer.bookings.map(b, b.nights).exists(n, n > 1)",
+        "'x' in customer.bookings",
+        "customer.id in customer.bookings.map(b, b.status)",
+        "customer.joined.getMonth() == 12",
+        "customer.born.getHours() == 1",
+        "customer.born.getMonth('Europe/Rome') == 1",
+        "customer.joined.getMonth('Mars/Olympus') == 1",
+        "customer.joined.getMonth(customer.country) == 1",
+        "customer.joined.getMonht() == 1",
+        "date(customer.born) == date('2026-01-01')",
+        "days(9000000000) < now - customer.joined",
+        "customer.egg",
+        "customer.broken",
+        "customer.regulr",
+        "message.campaign == 'x'",
         "days('7') == days(7)",
         "date('31.01.2026') < now",
         "date('2026-01-31', 'Rome') < now",

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::engine;
+use super::{engine, fault};
 use crate::{
     send::dispatch::load_pinned,
     store::{
@@ -68,6 +68,12 @@ async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progres
     let planned = match run.predecessor {
         Some(of) => engine::plan_remainder(store, (&bundle, &plan), (run, of), now).await,
         None => engine::plan_run(store, &bundle, &plan, run, now).await,
+    };
+    let planned = match planned {
+        Err(error) if error.is_fault() => {
+            Err(fault::explain(store, &plan, &crate::rule::Inputs::at(run.scheduled), error).await)
+        }
+        planned => planned,
     };
     match planned {
         Ok(_) => Ok(Progress::Planned(bundle.audiences.into_keys().collect())),

@@ -2,4 +2,5 @@
 
 pub mod advance;
 pub mod engine;
+pub mod fault;
 pub mod schedule;

@@ -270,11 +270,20 @@ impl Store {
     }
 }
 
+/// The dataset and the topic that a revision's campaign names; rules over `message` ask for them.
+fn campaign_names(content: &str) -> [Option<String>; 2] {
+    let content: serde_json::Value = serde_json::from_str(content).unwrap_or_default();
+    ["dataset", "topic"].map(|name| content["campaign"][name].as_str().map(str::to_owned))
+}
+
 impl Tx {
     /// Enters a run; false if its name already ran.
     pub(super) async fn insert_run(&mut self, new: &NewRun<'_>, now: Timestamp) -> Result<bool> {
-        let revision = "INSERT INTO revision (hash, content, at_us) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING";
-        self.execute(Sql::new(revision).bind(new.revision.0).bind(new.revision.1).bind(micros(now))).await?;
+        let revision = "INSERT INTO revision (hash, content, at_us, dataset, topic) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash) DO NOTHING";
+        let (hash, content) = new.revision;
+        let [dataset, topic] = campaign_names(content);
+        let revision = Sql::new(revision).bind(hash).bind(content).bind(micros(now)).bind(dataset).bind(topic);
+        self.execute(revision).await?;
         let insert = "INSERT INTO run (namespace, name, campaign, dataset, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us, predecessor) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'Pending', '', '', $10, $11) ON CONFLICT (namespace, name) DO NOTHING";
         let run_day = new.scheduled.as_second().div_euclid(86_400);

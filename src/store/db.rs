@@ -209,6 +209,7 @@ impl Db {
                 .foreign_keys(true);
             let pool = SqlitePoolOptions::new()
                 .max_connections(SQLITE_CONNECTIONS_MAX)
+                .after_connect(|connection, _| Box::pin(super::functions::register(connection)))
                 // A full disk rolls back in SQLite's own name, and sqlx goes on counting that transaction.
                 .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
                 .connect_with(options)
@@ -251,9 +252,20 @@ impl Db {
     pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
         let Some(faults) = &self.faults else { return self.fetch_now(sql).await };
         faults.call().await?;
+        self.until_free().await;
         let rows = block_on(self.fetch_now(sql));
         faults.answer().await?;
         rows
+    }
+
+    /// In a simulation, waits until a call finds a connection. One that is on its way back to the pool needs this thread
+    /// for it, and a call that blocks the thread would wait for ever.
+    async fn until_free(&self) {
+        if let Pool::Sqlite(pool, _) = &self.pool {
+            while pool.num_idle() == 0 && pool.size() >= SQLITE_CONNECTIONS_MAX {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     async fn fetch_now(&self, sql: Sql) -> Result<Vec<Row>> {
@@ -278,6 +290,9 @@ impl Db {
         let inner = match &self.pool {
             Pool::Sqlite(pool, writer) => {
                 let turn = writer.clone().lock_owned().await;
+                if faults.is_some() {
+                    self.until_free().await;
+                }
                 let begun = done(faults.is_some(), pool.begin_with("BEGIN IMMEDIATE")).await?;
                 Inner::Sqlite(begun, turn)
             }

@@ -19,6 +19,7 @@
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`recovery`] | a store that went back in time |
+//! | `functions` | what rules ask that SQLite lacks |
 //! | [`faults`] | what a simulation does to its calls |
 //! | `cancellation` | what waits of a cancelled run |
 //! | [`remainder`] | who goes on to its successor |
@@ -35,6 +36,7 @@ mod db;
 pub mod doubt;
 pub mod entity;
 pub mod faults;
+mod functions;
 pub mod home;
 pub mod kept;
 pub mod ledger;
@@ -77,6 +79,14 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
+    /// Whether a rule overflowed or divided by zero; the rule's own questions tell where.
+    pub fn is_fault(&self) -> bool {
+        let Self::Unavailable(sqlx::Error::Database(e)) = self else { return false };
+        // PostgreSQL: out of range, datetime overflow, division by zero; SQLite: its own sum, and our functions.
+        let is_code = e.code().is_some_and(|c| ["22003", "22008", "22012"].contains(&&*c));
+        is_code || e.message().contains(functions::FAULT) || e.message() == "integer overflow"
+    }
+
     /// Whether the same statement may succeed later: a lost connection, a full pool, a busy file.
     pub fn is_passing(&self) -> bool {
         match self {
@@ -162,6 +172,12 @@ impl Store {
     pub async fn close(&self) {
         self.db.close().await;
     }
+}
+
+/// One of the store's own tables or views, as a query over declared tables names it.
+pub fn own_table(name: &str, dialect: Dialect) -> crate::rule::schema::Table {
+    let schema = (dialect == Dialect::Postgres).then(|| "campanile".to_owned());
+    crate::rule::schema::Table { schema, name: name.to_owned() }
 }
 
 /// Microseconds since the epoch, as every `…_us` column holds them.

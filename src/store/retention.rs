@@ -16,7 +16,8 @@ use super::{
 use crate::{api::dataset::Retention, rule::Dialect};
 
 /// The tables that are partitioned by `run_day`, and the column that counts their rows.
-const BY_DAY: [(&str, &str); 4] = [("ledger", "seq"), ("attempt", "first_seq"), ("failure", "seq"), ("outcome", "seq")];
+const BY_DAY: [(&str, &str); 5] =
+    [("ledger", "seq"), ("attempt", "first_seq"), ("failure", "seq"), ("outcome", "seq"), ("message_event", "seq")];
 /// The runs of one day end at different times; so long they wait for each other to go as one.
 const COMPANY: SignedDuration = SignedDuration::from_hours(24);
 /// Rows that one transaction deletes, so that SQLite's one writer is free again soon.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use campanile::{
     rule::{
         Dialect, Inputs, Query, check,
-        schema::{Entity, Field, FieldType, Link, Schema, Table},
+        schema::{Condition, Entity, Field, FieldType, Link, Schema, Table},
     },
     store::{Sql, Store},
 };
@@ -26,6 +26,8 @@ fn schema() -> Schema {
         fields,
         links,
         table: Table { schema: None, name: format!("e_{name}") },
+        conditions: if name == "person" { conditions() } else { vec![] },
+        ..Entity::default()
     };
     let person = entity(
         "person",
@@ -50,6 +52,14 @@ fn schema() -> Schema {
         vec![link("person", "e_person", "person_id", "id", false)],
     );
     Schema { entities: [person, order].into_iter().map(|e| (e.name.clone(), e)).collect() }
+}
+
+fn conditions() -> Vec<Condition> {
+    let condition = |name: &str, text: &str| Condition { name: name.into(), text: text.into() };
+    vec![
+        condition("roman", "e_person.town.lowerAscii() == 'rome'"),
+        condition("buyer", "e_person.roman && e_person.orders.exists(o, o.amount > 10.0)"),
+    ]
 }
 
 /// Person 3 has nothing but an id; order 14 leads to nobody, 15 to a person who is not there.
@@ -102,7 +112,7 @@ async fn answer(store: &Store, entity: &str, rule: &str) -> Vec<i64> {
     keys
 }
 
-const PERSON: [(&str, &[i64]); 41] = [
+const PERSON: [(&str, &[i64]); 72] = [
     ("true", &[1, 2, 3, 4]),
     ("e_person.town == 'Rome'", &[1]),
     // A missing value equals only a missing value.
@@ -147,9 +157,50 @@ const PERSON: [(&str, &[i64]); 41] = [
     ("e_person.orders.map(o, o.amount).sum() == 0", &[2, 3, 4]),
     ("e_person.orders.map(o, o.n).avg() >= 1.0 && e_person.orders.map(o, o.n).max() < 3", &[1]),
     ("!has(e_person.orders.map(o, o.amount).min())", &[2, 3, 4]),
+    // Patterns, texts one behind the other.
+    ("e_person.town.matches('^[Rr]o')", &[1, 4]),
+    ("!e_person.town.matches('me$')", &[2, 3]),
+    ("e_person.town.matches('a.b_\\\\w{1}$')", &[2]),
+    ("e_person.town + '!' == 'Rome!'", &[1]),
+    ("has(e_person.town + 'x')", &[1, 2, 4]),
+    // Parts of dates: a birthday; the first of the month, in Rome and in UTC; a Friday.
+    (
+        "e_person.born.getMonth() == now.getMonth('Europe/Rome') && e_person.born.getDate() == now.getDate('Europe/Rome')",
+        &[1],
+    ),
+    ("e_person.joined.getDate('Europe/Rome') == 1", &[1, 2, 4]),
+    ("e_person.joined.getDate() == 1", &[1, 2]),
+    ("e_person.joined.getDayOfWeek() == 5", &[2]),
+    ("e_person.joined.getHours('Europe/Rome') == 12", &[1]),
+    ("e_person.born.getDayOfYear() == 364", &[2]),
+    ("date(e_person.joined, 'Europe/Rome') == date('2026-05-01')", &[2, 4]),
+    ("e_person.joined + weeks(1) < now", &[1]),
+    ("(e_person.vip ? 1 : 2.5) > 2", &[2, 3]),
+    // Division of Integers ends in an Integer, as in CEL; what stands to the left guards.
+    ("e_person.id / 2 == 1", &[2, 3]),
+    ("e_person.id % 2 == 1", &[1, 3]),
+    ("e_person.score / 2.0 < 1.0", &[1, 4]),
+    ("e_person.id != 3 && 6 / (e_person.id - 3) < 0", &[1, 2]),
+    ("e_person.id == 3 || 6 / (e_person.id - 3) > 0", &[3, 4]),
+    ("(e_person.id == 3 ? 0 : 6 / (e_person.id - 3)) == 0", &[3]),
+    ("e_person.orders.filter(o, has(o.n)).all(o, o.n > 1)", &[2, 3, 4]),
+    ("e_person.orders.map(o, has(o.n), o.n).sum() == 1", &[1]),
+    ("3 in e_person.orders.map(o, o.n)", &[2]),
+    ("e_person.orders.filter(o, has(o.n) && o.n != 0).map(o, 6 / o.n).sum() > 2", &[1]),
+    ("e_person.orders.exists(o, has(o.n) && 6 / o.n > 5)", &[1]),
+    ("e_person.orders.size() > 0 && e_person.orders.map(o, o.n).sum() / e_person.orders.size() > 0", &[2]),
+    (
+        "e_person.orders.size() == 2 && e_person.orders.map(o, o.amount).max() > 5.0 && e_person.orders.filter(o, has(o.n)).size() == 1",
+        &[1],
+    ),
+    ("e_person.vip && e_person.orders.map(o, o.n).sum() >= 0", &[1, 4]),
+    // Named conditions, also behind a link that leads nowhere.
+    ("e_person.roman", &[1, 4]),
+    ("!e_person.roman", &[2, 3]),
+    ("e_person.buyer", &[1]),
 ];
 
-const ORDER: [(&str, &[i64]); 14] = [
+const ORDER: [(&str, &[i64]); 18] = [
     ("e_order.person.town == 'Rome'", &[11, 12]),
     ("e_order.person.town != 'Rome'", &[13, 14, 15]),
     ("has(e_order.person)", &[11, 12, 13]),
@@ -164,6 +215,10 @@ const ORDER: [(&str, &[i64]); 14] = [
     ("e_order.amount > e_order.person.score", &[11]),
     ("e_order.person.orders.size() > 1", &[11, 12]),
     ("e_order.person.orders.exists(o, o.id != e_order.id && o.amount > e_order.amount)", &[12]),
+    ("e_order.person.roman", &[11, 12]),
+    ("!e_order.person.roman", &[13, 14, 15]),
+    ("e_order.amount / 4 > 2.6", &[11, 15]),
+    ("e_order.person.orders.exists(o, o.person.buyer)", &[11, 12]),
 ];
 
 async fn answers(store: &Store) {

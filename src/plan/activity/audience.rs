@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Compiled, Ground, Output, Place, Selects};
+use super::{Compiled, Ground, Output, Place, RuleFaults, Selects};
 use crate::{
     api::{audience::Parameter, step::AudienceStep},
     plan::{Finding, Ref},
@@ -112,5 +112,12 @@ impl Audience {
         let mut query = Query::over(ground.schema, entity, ground.dialect);
         query.restrict(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
         Selects::one(query.keys())
+    }
+
+    pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
+        let Some(entity) = ground.schema.entity(&self.entity) else { return vec![] };
+        let query = Query::over(ground.schema, entity, ground.dialect);
+        let found = query.faults(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
+        found.into_iter().map(|(places, select)| RuleFaults { entity: self.entity.clone(), places, select }).collect()
     }
 }

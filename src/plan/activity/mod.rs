@@ -18,7 +18,7 @@ pub use email::only_way;
 use super::{Bundle, Finding, Ref, message::EmailPlan};
 use crate::{
     api::step::Activity,
-    rule::{Dialect, Inputs, Schema, schema::Entity},
+    rule::{Dialect, FaultPlace, Inputs, Schema, schema::Entity},
 };
 
 /// Where an activity stands.
@@ -98,6 +98,13 @@ impl Selects {
     }
 }
 
+/// What finds a fault of a rule: the places it can be at, and the SELECT of the place's number and the row's key.
+pub struct RuleFaults {
+    pub entity: String,
+    pub places: Vec<FaultPlace>,
+    pub select: SelectStatement,
+}
+
 /// Checks an activity where it stands.
 pub fn compile(activity: &Activity, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
     match activity {
@@ -121,6 +128,15 @@ impl Compiled {
             Self::Combine(combine) => combine.selects(ground),
             Self::ChangeEntity(change) => change.selects(ground),
             Self::Email(_) => Selects { outputs: vec![], left: None },
+        }
+    }
+
+    /// After a fault: what finds it in the activity's rules.
+    pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
+        match self {
+            Self::Audience(audience) => audience.faults(ground),
+            Self::Split(split) => split.faults(ground),
+            _ => vec![],
         }
     }
 }

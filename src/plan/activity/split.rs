@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use sea_query::{Expr, ExprTrait};
 
-use super::{Compiled, Ground, Output, Place, Selects};
+use super::{Compiled, Ground, Output, Place, RuleFaults, Selects};
 use crate::{
     api::step,
     plan::Finding,
@@ -80,5 +80,15 @@ impl Split {
             return Selects { outputs, left: None };
         }
         Selects { outputs, left: Some(rest) }
+    }
+
+    pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
+        let Some(entity) = ground.schema.entity(&self.entity) else { return vec![] };
+        let faults = |rule: &Rule| {
+            let query = Query::over_set(ground.schema, entity, ground.dialect, (ground.input)(&self.input));
+            let (places, select) = query.faults(rule, ground.inputs)?;
+            Some(RuleFaults { entity: self.entity.clone(), places, select })
+        };
+        self.branches.iter().filter_map(faults).collect()
     }
 }

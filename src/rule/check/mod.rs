@@ -1,5 +1,6 @@
 //! From CEL's syntax tree to a typed rule. Errors are in the words of somebody who writes campaigns.
 
+mod conditions;
 mod operators;
 mod rows;
 mod text;
@@ -13,10 +14,10 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, SourceInfo, operators as op},
 };
 
-use self::time::SPANS;
+use self::{conditions::Use, rows::ROWS_METHODS, time::SPANS};
 use super::{
     ParamType, Rule,
-    ast::{Arithmetic, Comparison, Many, Node, Type, Typed},
+    ast::{Arithmetic, Comparison, Many, Node, Part, Type, Typed},
     path::unknown,
     problem::Problem,
     schema::{Entity, Schema},
@@ -26,6 +27,8 @@ use super::{
 const TEXT_BYTES_MAX: usize = 8_192;
 /// Deeper trees could exhaust the stack of the parser and of this walk.
 const DEPTH_MAX: usize = 32;
+/// Conditions that use each other could make a short rule a huge one.
+const PARTS_MAX: usize = 5_000;
 
 /// Checks that `text` is a condition on rows of `entity`.
 pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String, ParamType>) -> Result<Rule, Problem> {
@@ -40,13 +43,41 @@ pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String
         return Err(Problem::new(format!("there is no entity `{entity}`"), whole)
             .suggest(entity, schema.entities.keys().map(String::as_str)));
     }
+    if schema.entity(entity).is_some_and(|e| e.is_history) {
+        return Err(Problem::new(format!("`{entity}` is history that the store keeps; no set starts from it"), whole)
+            .hint("start from the profile and ask its `messages`"));
+    }
+    let (tree, places) = parse(text)?;
+    let mut checker = Checker {
+        text,
+        schema,
+        params,
+        places,
+        scopes: vec![(entity.to_owned(), entity.to_owned())],
+        depth: 0,
+        parts: 0,
+        use_of: None,
+    };
+    let root = checker.condition(&tree)?;
+    Ok(Rule { root, text: text.to_owned() })
+}
+
+/// Checks a named condition of an entity by itself; places are bytes of its own text.
+pub fn check_condition(schema: &Schema, entity: &str, name: &str) -> Result<(), Problem> {
+    let Some(condition) = schema.entity(entity).and_then(|e| e.condition(name)) else {
+        return Err(Problem::new(format!("{entity} has no condition `{name}`"), 0..0));
+    };
+    let params = BTreeMap::new();
+    check(&condition.text, schema, entity, &params)?;
+    // Read in its own name, a circle shows from the beginning.
+    let used = format!("{entity}.{name}");
+    check(&used, schema, entity, &params).map(drop).map_err(|p| Problem { span: 0..condition.text.len(), ..p })
+}
+
+fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), Problem> {
     // An environment without macros leaves `exists`, `has` and the like plain calls.
     let parser = Env::default().parser().max_recursion_depth(DEPTH_MAX as u16 * 2);
-    let (tree, places) = parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))?;
-    let mut checker =
-        Checker { text, schema, params, places, scopes: vec![(entity.to_owned(), entity.to_owned())], depth: 0 };
-    let root = checker.condition(&tree)?;
-    Ok(Rule { root, entity: entity.to_owned(), variables: vec![entity.to_owned()] })
+    parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))
 }
 
 fn brackets_deep(text: &str) -> usize {
@@ -72,7 +103,19 @@ fn syntax_problem(text: &str, errors: &cel::ParseErrors) -> Problem {
     let start = text[start.min(text.len())..].char_indices().nth(column).map_or(text.len(), |(i, _)| start + i);
     let end = text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
     let message = first.msg.lines().next().unwrap_or("").trim().trim_end_matches('.');
-    Problem::new(format!("this is not a rule: {message}"), start..end)
+    // The parser lists every token that could follow, which tells an author nothing.
+    let unexpected = message.split_once("input '").and_then(|(_, rest)| rest.split_once('\''));
+    match unexpected {
+        Some(("<EOF>", _)) if text.trim().is_empty() => Problem::new("the rule is empty", start..end),
+        Some(("<EOF>", _)) => {
+            Problem::new("the rule ends too early", start..end).hint("something is missing at the end")
+        }
+        Some((word, _)) if message.contains("mismatched") || message.contains("extraneous") => {
+            Problem::new(format!("`{word}` cannot stand here"), start..(start + word.len()).min(text.len()))
+                .hint("conditions are joined by && and ||, and a function is called as in x.startsWith(\"a\")")
+        }
+        _ => Problem::new(format!("this is not a rule: {message}"), start..end),
+    }
 }
 
 /// What stands before a dot.
@@ -101,11 +144,18 @@ struct Checker<'a> {
     /// Variables in scope: name and entity; the index is the variable's number.
     scopes: Vec<(String, String)>,
     depth: usize,
+    /// Parts read so far, those of the conditions that are used among them.
+    parts: usize,
+    /// Set while a named condition is read where a rule uses it.
+    use_of: Option<Use>,
 }
 
 impl Checker<'_> {
     /// CEL's offsets count characters and include the last one.
     fn span(&self, expr: &IdedExpr) -> Range<usize> {
+        if let Some(use_of) = &self.use_of {
+            return use_of.span.clone();
+        }
         let Some((start, stop)) = self.places.offset_for(expr.id) else { return 0..self.text.len() };
         let byte = |index: usize| self.text.char_indices().nth(index).map_or(self.text.len(), |(i, _)| i);
         let (start, stop) = (byte(start as usize), byte(stop as usize + 1));
@@ -119,6 +169,9 @@ impl Checker<'_> {
     /// The place of `name` behind the operand; CEL gives a selection the place of its dot.
     fn name_span(&self, at: &IdedExpr, name: &str) -> Range<usize> {
         let span = self.span(at);
+        if self.use_of.is_some() {
+            return span;
+        }
         match self.text[span.start..].find(name) {
             Some(offset) if offset <= 64 => span.start + offset..span.start + offset + name.len(),
             _ => span,
@@ -149,14 +202,27 @@ impl Checker<'_> {
         }
     }
 
+    /// The links to many rows that could have been meant.
+    fn many_links(&self, entity: &str) -> String {
+        let links = self.schema.entity(entity).map(|e| e.links.iter().filter(|l| l.is_many).map(|l| l.name.as_str()));
+        match links.map(|names| names.collect::<Vec<_>>()).unwrap_or_default().as_slice() {
+            [] => format!("{entity} has no link to many rows"),
+            names => format!("ask the rows behind a link: {}", names.join(", ")),
+        }
+    }
+
     fn first_field(&self, entity: &str) -> String {
         self.schema.entity(entity).and_then(|e| e.fields.first()).map_or_else(String::new, |f| f.name.clone())
     }
 
     fn value(&mut self, expr: &IdedExpr) -> Result<Value, Problem> {
         self.depth += 1;
+        self.parts += 1;
         if self.depth > DEPTH_MAX * 2 {
             return Err(self.problem(expr, format!("a rule nests at most {DEPTH_MAX} deep")));
+        }
+        if self.parts > PARTS_MAX {
+            return Err(self.problem(expr, format!("a rule with its conditions has at most {PARTS_MAX} parts")));
         }
         let value = match &expr.expr {
             Expr::Literal(literal) => self.literal(expr, literal).map(Value::Typed),
@@ -208,15 +274,20 @@ impl Checker<'_> {
 
     fn identifier(&self, expr: &IdedExpr, name: &str) -> Result<Value, Problem> {
         // The innermost variable of a name hides the others.
-        if let Some(var) = self.scopes.iter().rposition(|(variable, _)| variable == name) {
+        let visible = self.use_of.as_ref().map_or(0, |use_of| use_of.visible);
+        if let Some(var) = self.scopes[visible..].iter().rposition(|(variable, _)| variable == name) {
+            let var = visible + var;
             return Ok(Value::Row { var, hops: vec![], entity: self.scopes[var].1.clone() });
+        }
+        if let Some(Use { var, hops, entity, .. }) = self.use_of.as_ref().filter(|use_of| use_of.entity == name) {
+            return Ok(Value::Row { var: *var, hops: hops.clone(), entity: entity.clone() });
         }
         if name == "now" {
             return Ok(Value::Typed(self.make(expr, Node::Now, Type::TIMESTAMP, false)));
         }
-        let known = self.scopes.iter().map(|(variable, _)| variable.as_str()).chain(["now", "params"]);
+        let known = self.scopes[visible..].iter().map(|(variable, _)| variable.as_str()).chain(["now", "params"]);
         let problem = self.problem(expr, format!("`{name}` is not known here"));
-        let root = &self.scopes[0].0;
+        let root = self.use_of.as_ref().map_or(&self.scopes[0].0, |use_of| &use_of.entity);
         if self.schema.entity(root).is_some_and(|e| e.field(name).is_some()) {
             return Err(problem.hint(format!("did you mean `{root}.{name}`?")));
         }
@@ -224,6 +295,9 @@ impl Checker<'_> {
     }
 
     fn param(&self, expr: &IdedExpr, name: &str) -> Result<Typed, Problem> {
+        if self.use_of.is_some() {
+            return Err(self.problem(expr, "a named condition has no parameters"));
+        }
         let Some(ty) = self.params.get(name) else {
             return Err(Problem::new(format!("there is no parameter `{name}`"), self.name_span(expr, name))
                 .suggest(name, self.params.keys().map(String::as_str)));
@@ -237,7 +311,7 @@ impl Checker<'_> {
         Ok(self.make(expr, Node::Param(name.to_owned()), ty, false))
     }
 
-    fn select(&self, expr: &IdedExpr, operand: Value, name: &str) -> Result<Value, Problem> {
+    fn select(&mut self, expr: &IdedExpr, operand: Value, name: &str) -> Result<Value, Problem> {
         let (var, hops, entity) = match operand {
             Value::Row { var, hops, entity } => (var, hops, entity),
             Value::Rows { entity, .. } => {
@@ -259,6 +333,10 @@ impl Checker<'_> {
             let mut typed = self.make(expr, node, Type::Field(field.ty), is_nullable);
             typed.span = self.name_span(expr, name);
             return Ok(Value::Typed(typed));
+        }
+        if let Some(condition) = of.condition(name) {
+            let (span, text) = (self.name_span(expr, name), condition.text.clone());
+            return self.named(name, &text, Use { var, hops, entity, span, visible: 0, within: vec![] });
         }
         let Some(link) = of.link(name) else {
             return Err(unknown(of, name, self.name_span(expr, name)));
@@ -305,9 +383,8 @@ impl Checker<'_> {
             ("has", [a]) => self.has(expr, a),
             ("date" | "timestamp", args) => self.instant(expr, &call.func_name, args),
             (name, [n]) if SPANS.iter().any(|(unit, _)| *unit == name) => self.time_span(expr, name, n),
-            (op::DIVIDE | op::MODULO, _) => {
-                Err(self.problem(expr, "division is not built yet").hint("multiply the other side instead"))
-            }
+            (op::DIVIDE, [a, b]) => self.arithmetic(expr, Arithmetic::Divide, a, b),
+            (op::MODULO, [a, b]) => self.arithmetic(expr, Arithmetic::Remainder, a, b),
             (name, _) => Err(self.no_function(expr, name)),
         };
         typed.map(Value::Typed)
@@ -319,9 +396,23 @@ impl Checker<'_> {
             Value::Typed(text) if text.ty == Type::STRING => {
                 self.text_method(expr, text, name, &call.args).map(Value::Typed)
             }
-            Value::Typed(typed) => {
-                Err(Problem::new(format!("{} has no `.{name}()`", describe(&typed)), self.name_span(expr, name)))
+            Value::Typed(time) if time.ty.is_time() && Part::named(name).is_some() => {
+                self.part(expr, time, name, &call.args).map(Value::Typed)
             }
+            Value::Typed(typed) => {
+                let problem =
+                    Problem::new(format!("{} has no `.{name}()`", describe(&typed)), self.name_span(expr, name));
+                Err(if matches!(name, "sum" | "avg" | "min" | "max" | "exists" | "all" | "filter" | "map") {
+                    problem.hint("only rows behind a link to many can be counted, summed or searched")
+                } else {
+                    problem
+                })
+            }
+            Value::Row { entity, .. } if ROWS_METHODS.contains(&name) => Err(Problem::new(
+                format!("a row of {entity} is one row, so it has no `.{name}()`"),
+                self.name_span(expr, name),
+            )
+            .hint(self.many_links(&entity))),
             Value::Row { entity, .. } => {
                 Err(Problem::new(format!("a row of {entity} has no `.{name}()`"), self.name_span(expr, name)))
             }

@@ -7,9 +7,12 @@ use crate::rule::{
     ast::{Arithmetic, Comparison, Node, Type, Typed},
     number::number_of,
     problem::Problem,
+    schema::FieldType,
 };
 
 const LIST_MAX: usize = 1_000;
+/// What a scaled integer of 64 bits can hold behind its point.
+const SCALE_MAX: u8 = 18;
 
 impl Checker<'_> {
     pub(super) fn both(
@@ -31,13 +34,15 @@ impl Checker<'_> {
         b: &IdedExpr,
     ) -> Result<Typed, Problem> {
         let (c, a, b) = (self.condition(c)?, self.typed(a)?, self.typed(b)?);
-        if a.ty != b.ty {
+        let are_numbers = a.ty.is_number() && b.ty.is_number();
+        if a.ty != b.ty && !are_numbers {
             return Err(Problem::new(
                 format!("both sides of `:` must be of one type, not {} and {}", a.ty.words(), b.ty.words()),
                 b.span,
             ));
         }
-        let (ty, is_nullable) = (a.ty, a.is_nullable || b.is_nullable);
+        let ty = if are_numbers { number_of(Arithmetic::Add, &a, &b) } else { a.ty };
+        let is_nullable = a.is_nullable || b.is_nullable;
         Ok(self.make(expr, Node::If(Box::new(c), Box::new(a), Box::new(b)), ty, is_nullable))
     }
 
@@ -55,6 +60,8 @@ impl Checker<'_> {
         if comparison != Comparison::Equal && a.ty == Type::BOOLEAN {
             return Err(self.problem(expr, "true and false have no order"));
         }
+        self.refuse_impossible_part(expr, &a, &b)?;
+        self.refuse_impossible_part(expr, &b, &a)?;
         Ok(self.make(expr, Node::Compare(comparison, Box::new(a), Box::new(b)), Type::BOOLEAN, false))
     }
 
@@ -77,7 +84,13 @@ impl Checker<'_> {
     ) -> Result<Typed, Problem> {
         let (a, b) = (self.typed(a)?, self.typed(b)?);
         let ty = match (a.ty, what, b.ty) {
+            (Type::INTEGER, Arithmetic::Remainder, Type::INTEGER) => Some(Type::INTEGER),
+            (_, Arithmetic::Remainder, _) => None,
             (x, _, y) if x.is_number() && y.is_number() => Some(number_of(what, &a, &b)),
+            (Type::STRING, Arithmetic::Add, Type::STRING) => {
+                let is_nullable = a.is_nullable || b.is_nullable;
+                return Ok(self.make(expr, Node::Concat(Box::new(a), Box::new(b)), Type::STRING, is_nullable));
+            }
             (x, Arithmetic::Add | Arithmetic::Subtract, Type::Duration) if x.is_time() => Some(Type::TIMESTAMP),
             (Type::Duration, Arithmetic::Add, y) if y.is_time() => Some(Type::TIMESTAMP),
             (Type::Duration, Arithmetic::Add | Arithmetic::Subtract, Type::Duration) => Some(Type::Duration),
@@ -85,18 +98,45 @@ impl Checker<'_> {
             _ => None,
         };
         let Some(ty) = ty else {
-            let verb = ["added to", "subtracted from", "multiplied by"][what as usize];
-            let (x, y) = if what == Arithmetic::Multiply { (&a, &b) } else { (&b, &a) };
-            return Err(self.problem(expr, format!("{} cannot be {verb} {}", describe(x), describe(y))));
+            let (verb, (x, y)) = match what {
+                Arithmetic::Add => ("added to", (&b, &a)),
+                Arithmetic::Subtract => ("subtracted from", (&b, &a)),
+                Arithmetic::Multiply => ("multiplied by", (&a, &b)),
+                Arithmetic::Divide => ("divided by", (&a, &b)),
+                Arithmetic::Remainder => ("divided with a remainder by", (&a, &b)),
+            };
+            let problem = self.problem(expr, format!("{} cannot be {verb} {}", describe(x), describe(y)));
+            return Err(match (a.ty, b.ty) {
+                (x, Type::INTEGER) if x.is_time() => problem.hint("say what it counts, as in days(7)"),
+                (Type::STRING, y) | (y, Type::STRING) if y.is_number() => problem.hint("a text in quotes is no number"),
+                _ => problem,
+            });
         };
+        if matches!(what, Arithmetic::Divide | Arithmetic::Remainder)
+            && matches!(b.node, Node::Integer(0) | Node::Double(0.0))
+        {
+            return Err(Problem::new("this divides by zero", b.span));
+        }
+        if let Type::Field(FieldType::Decimal { scale }) = ty
+            && scale > SCALE_MAX
+        {
+            return Err(self
+                .problem(expr, format!("the result would have {scale} digits behind the point, at most {SCALE_MAX}")));
+        }
         let is_nullable = a.is_nullable || b.is_nullable;
         Ok(self.make(expr, Node::Arithmetic(what, Box::new(a), Box::new(b)), ty, is_nullable))
     }
 
     pub(super) fn negate(&mut self, expr: &IdedExpr, a: &IdedExpr) -> Result<Typed, Problem> {
         let a = self.typed(a)?;
-        if !a.ty.is_number() {
+        if !a.ty.is_number() && a.ty != Type::Duration {
             return Err(self.problem(expr, format!("{} has no negative", describe(&a))));
+        }
+        // A minus before a number that is written out is part of it, as in `-1.50` beside a Decimal.
+        match a.node {
+            Node::Integer(n) if n > i64::MIN => return Ok(self.make(expr, Node::Integer(-n), a.ty, false)),
+            Node::Double(d) => return Ok(self.make(expr, Node::Double(-d), a.ty, false)),
+            _ => {}
         }
         let zero = Typed { node: Node::Integer(0), ty: Type::INTEGER, is_nullable: false, span: a.span.clone() };
         let (ty, is_nullable) = (a.ty, a.is_nullable);
@@ -105,7 +145,7 @@ impl Checker<'_> {
 
     pub(super) fn membership(&mut self, expr: &IdedExpr, a: &IdedExpr, list: &IdedExpr) -> Result<Typed, Problem> {
         let Expr::List(list) = &list.expr else {
-            return Err(self.problem(list, "behind `in` stands a list, as in `x in [\"a\", \"b\"]`"));
+            return self.membership_in_rows(expr, a, list);
         };
         if list.elements.len() > LIST_MAX {
             return Err(self.problem(expr, format!("a list has at most {LIST_MAX} values")));
@@ -147,6 +187,6 @@ impl Checker<'_> {
     }
 }
 
-fn comparable(a: Type, b: Type) -> bool {
+pub(super) fn comparable(a: Type, b: Type) -> bool {
     a == b || a.is_number() && b.is_number() || a.is_time() && b.is_time()
 }

@@ -1,10 +1,14 @@
 //! What can be asked of a text.
 
-use cel::IdedExpr;
+use cel::{
+    IdedExpr,
+    common::ast::{Expr, LiteralValue},
+};
 
 use super::Checker;
 use crate::rule::{
     ast::{Node, Type, Typed},
+    pattern::canonical,
     problem::Problem,
 };
 
@@ -33,6 +37,17 @@ impl Checker<'_> {
                     _ => Node::Contains,
                 };
                 Ok(self.make(expr, make(text, Box::new(other)), Type::BOOLEAN, false))
+            }
+            ("matches", [pattern]) => {
+                let Expr::Literal(LiteralValue::String(written)) = &pattern.expr else {
+                    return Err(self.problem(pattern, "a pattern is written out, as in matches(\"^[A-Z]{2}\")"));
+                };
+                let pattern = canonical(written.inner()).map_err(|wrong| {
+                    let place = written.inner()[..wrong.at].chars().count() + 1;
+                    self.problem(pattern, format!("{}, at character {place} of the pattern", wrong.message))
+                        .hint("there are classes, anchors, groups, `|` and repeats such as `?`, `*`, `+`, `{2,5}`")
+                })?;
+                Ok(self.make(expr, Node::Matches(text, pattern), Type::BOOLEAN, false))
             }
             ("lowerAscii", []) => Ok(self.make(expr, Node::LowerAscii(text), Type::STRING, is_nullable)),
             ("upperAscii", []) => Ok(self.make(expr, Node::UpperAscii(text), Type::STRING, is_nullable)),

@@ -3,9 +3,10 @@
 use cel::IdedExpr;
 
 use super::Checker;
-use crate::rule::problem::Problem;
+use crate::rule::{ast::Part, problem::Problem};
 
-const FUNCTIONS: [&str; 20] = [
+const FUNCTIONS: [&str; 24] = [
+    "weeks",
     "days",
     "hours",
     "minutes",
@@ -16,6 +17,7 @@ const FUNCTIONS: [&str; 20] = [
     "startsWith",
     "endsWith",
     "contains",
+    "matches",
     "lowerAscii",
     "upperAscii",
     "size",
@@ -26,18 +28,16 @@ const FUNCTIONS: [&str; 20] = [
     "map",
     "sum",
     "avg",
+    "min",
+    "max",
 ];
-/// In CEL, in the design, and not built: refused by name rather than misread.
-const NOT_BUILT: [&str; 4] = ["matches", "getMonth", "getDayOfMonth", "getFullYear"];
 
 impl Checker<'_> {
     pub(super) fn no_function(&self, expr: &IdedExpr, name: &str) -> Problem {
-        if NOT_BUILT.contains(&name) {
-            return self.problem(expr, format!("`{name}` is not built yet"));
-        }
-        if FUNCTIONS.contains(&name) {
+        if FUNCTIONS.contains(&name) || Part::named(name).is_some() {
             return self.problem(expr, format!("`{name}` is not used like this"));
         }
-        self.problem(expr, format!("there is no function `{name}`")).suggest(name, FUNCTIONS)
+        self.problem(expr, format!("there is no function `{name}`"))
+            .suggest(name, FUNCTIONS.into_iter().chain(Part::ALL.map(|(name, _)| name)))
     }
 }

@@ -4,17 +4,18 @@ use sea_query::{Expr, ExprTrait};
 
 use super::{Lowering, always};
 use crate::rule::{
-    ast::{Comparison, Node, Type, Typed},
+    Param,
+    ast::{Comparison, Function, Node, Type, Typed},
     number::number_target,
     schema::{Dialect, FieldType},
 };
 
 impl Lowering<'_> {
     pub(super) fn comparison(&mut self, comparison: Comparison, a: &Typed, b: &Typed) -> Expr {
-        if let Some(exists) = self.count_against_zero(comparison, a, b) {
+        if let Some(exists) = self.count_against_zero((comparison, a, b), false) {
             return exists;
         }
-        let (left, right) = self.alike(a, b);
+        let (left, right) = if self.spares_none(comparison, a, b) { self.bare(a, b) } else { self.alike(a, b) };
         let left = if is_constant(b) { self.telling(a, left) } else { left };
         match comparison {
             Comparison::Equal if a.is_nullable && b.is_nullable => match self.dialect {
@@ -25,7 +26,9 @@ impl Lowering<'_> {
             ordering => {
                 let collate =
                     if a.ty == Type::STRING && self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
-                self.custom(&format!("?{collate} {} ?", ordering.sql()), [left, right])
+                // A text may be composed: the collation is of all of it.
+                let left = if collate.is_empty() { left } else { self.custom(&format!("?{collate}"), [left]) };
+                self.custom(&format!("? {} ?", ordering.sql()), [left, right])
             }
         }
     }
@@ -53,6 +56,50 @@ impl Lowering<'_> {
             left.is_in(values)
         });
         lists.reduce(ExprTrait::or).unwrap_or_else(|| always(false))
+    }
+
+    /// Whether a count or a sum of no rows, which is 0, fails the comparison with a constant.
+    ///
+    /// Then NULL does as well, and without `COALESCE` the database can begin with the rows that there are.
+    pub(super) fn spares_none(&self, comparison: Comparison, a: &Typed, b: &Typed) -> bool {
+        let is_count = |x: &Typed| matches!(x.node, Node::Aggregate { function: Function::Count | Function::Sum, .. });
+        let holds = |zero: f64, other: f64| match comparison {
+            Comparison::Equal => zero == other,
+            Comparison::Less => zero < other,
+            Comparison::LessOrEqual => zero <= other,
+            Comparison::Greater => zero > other,
+            Comparison::GreaterOrEqual => zero >= other,
+        };
+        match (is_count(a), self.constant(b), self.constant(a), is_count(b)) {
+            (true, Some(b), ..) => !holds(0.0, b),
+            (_, _, Some(a), true) => !holds(a, 0.0),
+            _ => false,
+        }
+    }
+
+    /// Both sides of such a comparison, the count as it is.
+    fn bare(&mut self, a: &Typed, b: &Typed) -> (Expr, Expr) {
+        let shape = Shape::of(a, b);
+        let is_left = matches!(a.node, Node::Aggregate { .. });
+        self.is_bare = is_left;
+        let left = self.shaped(a, shape);
+        self.is_bare = !is_left;
+        let right = self.shaped(b, shape);
+        self.is_bare = false;
+        (left, right)
+    }
+
+    fn constant(&self, typed: &Typed) -> Option<f64> {
+        match &typed.node {
+            Node::Integer(n) => Some(*n as f64),
+            Node::Double(d) => Some(*d),
+            Node::Param(name) => match self.inputs.params.get(name)? {
+                Param::Integer(n) => Some(*n as f64),
+                Param::Double(d) => Some(*d),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// Both sides in one representation: instants as instants, numbers at one scale.

@@ -1,9 +1,12 @@
-//! Links to one row: each path is joined once, however often it is used.
+//! Links: each path to one row is joined once, however often it is used.
 
 use sea_query::{Alias, Expr, ExprTrait, JoinType};
 
 use super::Lowering;
-use crate::rule::query::{Join, aliased, all_of};
+use crate::rule::{
+    query::{Join, aliased, all_of},
+    schema::{Dialect, Entity, FieldType, KEY_TEXT},
+};
 
 impl Lowering<'_> {
     /// The column `field` of variable `var`'s row, or of the row that `hops` lead to.
@@ -23,17 +26,11 @@ impl Lowering<'_> {
         let (before, last) = (&hops[..hops.len() - 1], &hops[hops.len() - 1]);
         let from = self.joined(var, before);
         let alias = self.fresh_alias();
-        let entity = self.entity_at(var, before);
-        let link = self.schema.entity(&entity).and_then(|e| e.link(last));
-        let Some((link, to)) = link.and_then(|link| Some((link, self.schema.entity(&link.to)?))) else {
-            return alias;
-        };
-        let on = link.keys.iter().map(|(here, there)| {
-            Expr::col((Alias::new(&alias), Alias::new(there))).equals((Alias::new(&from), Alias::new(here)))
-        });
-        let join = Join { kind: JoinType::LeftJoin, source: aliased(&to.table, &alias), on: all_of(on) };
-        self.frames[var].joins.push(join);
-        self.frames[var].paths.insert(hops.to_vec(), alias.clone());
+        let here = self.entity_at(var, before);
+        if let Some(join) = self.link_join(&here, last, (&from, &alias), JoinType::LeftJoin) {
+            self.frames[var].joins.push(join);
+            self.frames[var].paths.insert(hops.to_vec(), alias.clone());
+        }
         alias
     }
 
@@ -53,16 +50,61 @@ impl Lowering<'_> {
         let mut entity = self.frames[0].entity.clone();
         for hop in hops {
             let alias = self.fresh_alias();
-            let link = self.schema.entity(&entity).and_then(|e| e.link(hop));
-            if let Some((link, to)) = link.and_then(|link| Some((link, self.schema.entity(&link.to)?))) {
-                let on = link.keys.iter().map(|(here, there)| {
-                    Expr::col((Alias::new(&alias), Alias::new(there))).equals((Alias::new(&from), Alias::new(here)))
-                });
-                self.frames[0].joins.push(Join { kind, source: aliased(&to.table, &alias), on: all_of(on) });
+            if let Some(join) = self.link_join(&entity, hop, (&from, &alias), kind) {
+                self.frames[0].joins.push(join);
+            }
+            if let Some(link) = self.schema.entity(&entity).and_then(|e| e.link(hop)) {
                 entity.clone_from(&link.to);
             }
             from = alias;
         }
         from
+    }
+
+    fn link_join(&self, from: &str, link: &str, (here, there): (&str, &str), kind: JoinType) -> Option<Join> {
+        let from = self.schema.entity(from)?;
+        let link = from.link(link)?;
+        let to = self.schema.entity(&link.to)?;
+        let on = self.link_on(&link.keys, (from, here), (to, there));
+        Some(Join { kind, source: aliased(&to.table, there), on })
+    }
+
+    /// That a row belongs to the row of the other alias, and to the entity at all.
+    pub(super) fn link_on(&self, keys: &[(String, String)], here: (&Entity, &str), there: (&Entity, &str)) -> Expr {
+        let equal =
+            keys.iter().map(|(a, b)| self.key_column(there.0, there.1, b).eq(self.key_column(here.0, here.1, a)));
+        all_of(equal.chain(self.only(there.0, there.1)))
+    }
+
+    /// What keeps the rows of others out of a table that several share.
+    pub(super) fn only(&self, entity: &Entity, alias: &str) -> Vec<Expr> {
+        let own = |(column, value): &(String, String)| {
+            Expr::col((Alias::new(alias), Alias::new(column))).eq(Expr::val(value.clone()))
+        };
+        entity.only.iter().map(own).collect()
+    }
+
+    /// A column that a link compares, or the canonical text of the whole key; the ledger keeps the same text.
+    pub(super) fn key_column(&self, entity: &Entity, alias: &str, name: &str) -> Expr {
+        let column = |name: &str| Expr::col((Alias::new(alias), Alias::new(name)));
+        if name != KEY_TEXT {
+            return column(name);
+        }
+        let part = |name: &String| match (entity.field(name).map(|f| f.ty), self.dialect) {
+            (Some(FieldType::Date), Dialect::Postgres) => self.custom("to_char(?, 'YYYY-MM-DD')", [column(name)]),
+            _ => column(name),
+        };
+        match (entity.key.as_slice(), self.dialect) {
+            ([one], _) if entity.field(one).is_some_and(|f| f.ty == FieldType::String) => column(one),
+            ([one], _) => self.custom("CAST(? AS TEXT)", [part(one)]),
+            (several, Dialect::Sqlite) => {
+                let marks = vec!["?"; several.len()].join(", ");
+                self.custom(&format!("json_array({marks})"), several.iter().map(part))
+            }
+            (several, Dialect::Postgres) => {
+                let marks = vec!["CAST(to_json(?) AS text)"; several.len()].join(" || ',' || ");
+                self.custom(&format!("('[' || {marks} || ']')"), several.iter().map(part))
+            }
+        }
     }
 }

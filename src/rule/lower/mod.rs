@@ -6,14 +6,19 @@
 
 mod arithmetic;
 mod compare;
+pub(super) mod grouped;
 mod joins;
 mod rows;
+mod text;
+mod time;
 
 use sea_query::{Expr, ExprTrait};
 
+use self::grouped::conjuncts;
 use super::{
     Inputs, Param, Rule,
-    ast::{Comparison, Node, Typed},
+    ast::{Comparison, Node, Type, Typed},
+    fault::can_fault,
     query::Frame,
     schema::{Dialect, Schema},
 };
@@ -25,21 +30,86 @@ pub(super) struct Lowering<'s> {
     pub frames: Vec<Frame>,
     aliases: usize,
     inputs: Inputs,
+    /// Rules lowered so far.
+    rule_no: usize,
+    /// Conditions on the row itself that hold wherever the rule does.
+    reducers: Vec<Typed>,
+    /// Whether what is lowered is asked of exactly the rows that fulfil the reducers.
+    is_plain: bool,
+    /// Whether the next count or sum may be NULL where there is none.
+    is_bare: bool,
+    /// The column that is there when a row is one of the set that is asked.
+    pub of_set: Option<Expr>,
 }
 
 impl<'s> Lowering<'s> {
     pub fn new(schema: &'s Schema, dialect: Dialect, root: Frame) -> Self {
-        Self { schema, dialect, frames: vec![root], aliases: 1, inputs: Inputs::at(jiff::Timestamp::UNIX_EPOCH) }
+        Self {
+            schema,
+            dialect,
+            frames: vec![root],
+            aliases: 1,
+            inputs: Inputs::at(jiff::Timestamp::UNIX_EPOCH),
+            rule_no: 0,
+            reducers: vec![],
+            is_plain: false,
+            is_bare: false,
+            of_set: None,
+        }
     }
 
-    pub fn truth_of(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+    /// True exactly when the rule holds.
+    pub fn truth_of(&mut self, rule: &Rule, inputs: &Inputs) -> Vec<Expr> {
         self.inputs = inputs.clone();
-        self.truth(&rule.root)
+        self.rule_no += 1;
+        let all = conjuncts(&rule.root);
+        self.reducers = self.reducers_of(&all);
+        let mut made: Vec<Expr> = vec![];
+        for (index, condition) in all.iter().enumerate() {
+            let guards = &all[..index];
+            let faults = can_fault(condition, self.dialect);
+            self.is_plain = faults
+                && self.of_set.is_none()
+                && guards.iter().all(|g| self.is_of_row(g) && self.reducers.contains(g));
+            let lowered = self.truth(condition);
+            made.push(if faults { self.behind(guards, lowered) } else { lowered });
+        }
+        self.is_plain = false;
+        self.reducers.clear();
+        made
     }
 
+    /// A condition that can fault is asked only of rows of the set, and only where all to its left holds.
+    fn behind(&mut self, guards: &[&Typed], condition: Expr) -> Expr {
+        let guards =
+            self.of_set.clone().into_iter().chain(guards.iter().map(|guard| self.truth(guard)).collect::<Vec<_>>());
+        match guards.reduce(ExprTrait::and) {
+            Some(guard) => self.custom("CASE WHEN ? THEN ? ELSE FALSE END", [guard, condition]),
+            None => condition,
+        }
+    }
+
+    /// Whether the rule holds, true or false.
     pub fn solid_of(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
         self.inputs = inputs.clone();
-        self.solid(&rule.root)
+        self.rule_no += 1;
+        self.reducers = self.reducers_of(&conjuncts(&rule.root));
+        let solid = self.solid(&rule.root);
+        self.reducers.clear();
+        if can_fault(&rule.root, self.dialect) { self.behind(&[], solid) } else { solid }
+    }
+
+    /// The number of the first of `conditions` that holds, or NULL.
+    pub fn first_of(&mut self, conditions: &[Typed], inputs: &Inputs) -> Expr {
+        self.inputs = inputs.clone();
+        self.rule_no += 1;
+        let mut branches = vec![];
+        for (condition, n) in conditions.iter().zip(0_i64..) {
+            let when = self.truth(condition);
+            branches.push(self.custom("WHEN ? THEN ?", [when, Expr::val(n)]));
+        }
+        let marks = vec!["?"; branches.len()].join(" ");
+        self.custom(&format!("CASE {marks} END"), branches)
     }
 
     /// Template text with `?` for each expression. PostgreSQL's mark in sea-query's templates is `$`.
@@ -59,6 +129,17 @@ impl<'s> Lowering<'s> {
     fn truth(&mut self, typed: &Typed) -> Expr {
         match &typed.node {
             Node::Boolean(b) => always(*b),
+            Node::And(a, b) if can_fault(b, self.dialect) => {
+                let (left, right) = (self.truth(a), self.guarded(b));
+                // What the guard asks can also stand by itself, where an index may serve it.
+                let alone = self.is_of_row(a).then(|| left.clone());
+                let guarded = self.custom("CASE WHEN ? THEN ? ELSE FALSE END", [left, right]);
+                alone.into_iter().chain([guarded]).reduce(ExprTrait::and).unwrap_or_else(|| always(false))
+            }
+            Node::Or(a, b) if can_fault(b, self.dialect) => {
+                let (left, right) = (self.truth(a), self.guarded(b));
+                self.custom("CASE WHEN ? THEN TRUE ELSE ? END", [left, right])
+            }
             Node::And(a, b) => self.truth(a).and(self.truth(b)),
             Node::Or(a, b) => self.truth(a).or(self.truth(b)),
             Node::Not(a) => self.negation(a),
@@ -66,43 +147,35 @@ impl<'s> Lowering<'s> {
             Node::HasLink { var, hops } => self.link_presence(*var, hops),
             Node::Compare(comparison, a, b) => self.comparison(*comparison, a, b),
             Node::In(a, list) => self.membership(a, list),
-            Node::StartsWith(a, b) => {
-                let (a, b) = (self.value(a), self.value(b));
-                match self.dialect {
-                    Dialect::Postgres => self.custom("starts_with(?, ?)", [a, b]),
-                    Dialect::Sqlite => self.custom("substr(?, 1, length(?)) = ?", [a, b.clone(), b]),
-                }
-            }
-            Node::EndsWith(a, b) => {
-                let (a, b) = (self.value(a), self.value(b));
-                match self.dialect {
-                    Dialect::Postgres => self.custom("right(?, length(?)) = ?", [a, b.clone(), b]),
-                    Dialect::Sqlite => {
-                        self.custom("substr(?, max(1, length(?) - length(?) + 1)) = ?", [a.clone(), a, b.clone(), b])
-                    }
-                }
-            }
-            Node::Contains(a, b) => {
-                let (a, b) = (self.value(a), self.value(b));
-                match self.dialect {
-                    Dialect::Postgres => self.custom("strpos(?, ?) > 0", [a, b]),
-                    Dialect::Sqlite => self.custom("instr(?, ?) > 0", [a, b]),
-                }
-            }
+            Node::StartsWith(a, b) => self.starts_with(a, b),
+            Node::EndsWith(a, b) => self.ends_with(a, b),
+            Node::Contains(a, b) => self.contains(a, b),
+            Node::Matches(a, pattern) => self.matches(a, pattern),
+            Node::Faults(operation) => self.faults(operation),
             Node::Exists(many, body) => self.exists(many, Some(body), false),
             Node::All(many, body) => Expr::not(self.exists(many, Some(body), true)),
             _ => self.value(typed),
         }
     }
 
+    /// What stands behind a guard: asked of fewer rows than the reducers tell.
+    fn guarded(&mut self, typed: &Typed) -> Expr {
+        let was_plain = std::mem::take(&mut self.is_plain);
+        let truth = self.truth(typed);
+        self.is_plain = was_plain;
+        truth
+    }
+
     fn may_be_null(&self, typed: &Typed) -> bool {
         match &typed.node {
             Node::And(a, b) | Node::Or(a, b) => self.may_be_null(a) || self.may_be_null(b),
+            Node::Compare(comparison, a, b) if self.spares_none(*comparison, a, b) => true,
             Node::Compare(Comparison::Equal, a, b) => a.is_nullable != b.is_nullable,
             Node::Compare(_, a, b) | Node::StartsWith(a, b) | Node::EndsWith(a, b) | Node::Contains(a, b) => {
                 a.is_nullable || b.is_nullable
             }
-            Node::In(a, _) => a.is_nullable,
+            Node::In(a, _) | Node::Matches(a, _) => a.is_nullable,
+            Node::Faults(operation) => operation.node.parts().iter().any(|part| part.is_nullable),
             // `negation` takes two off.
             Node::Not(a) => matches!(&a.node, Node::Not(inner) if self.may_be_null(inner)),
             Node::Field { .. } | Node::If(..) => typed.is_nullable,
@@ -119,6 +192,11 @@ impl<'s> Lowering<'s> {
     fn negation(&mut self, of: &Typed) -> Expr {
         if let Node::Not(inner) = &of.node {
             return self.truth(inner);
+        }
+        if let Node::Compare(comparison, a, b) = &of.node
+            && let Some(exists) = self.count_against_zero((*comparison, a, b), true)
+        {
+            return exists;
         }
         let truth = self.truth(of);
         if self.may_be_null(of) { self.custom("(?) IS NOT TRUE", [truth]) } else { Expr::not(truth) }
@@ -154,6 +232,11 @@ impl<'s> Lowering<'s> {
                 None => Expr::cust("NULL"),
             },
             Node::Field { var, hops, field } => self.column(*var, hops, field),
+            Node::Concat(a, b) => {
+                let (left, right) = (self.value(a), self.value(b));
+                let (left, right) = (self.telling(a, left), self.telling(b, right));
+                self.custom("(? || ?)", [left, right])
+            }
             Node::LowerAscii(a) => self.ascii_case("lower", a),
             Node::UpperAscii(a) => self.ascii_case("upper", a),
             Node::Length(a) => {
@@ -161,28 +244,27 @@ impl<'s> Lowering<'s> {
                 self.custom("length(?)", [a])
             }
             Node::If(c, a, b) => {
-                let c = self.truth(c);
-                let (then, otherwise) = (self.value(a), self.value(b));
-                let (a, b) = (self.telling(a, then), self.telling(b, otherwise));
-                self.custom("CASE WHEN ? THEN ? ELSE ? END", [c, a, b])
+                let when = self.truth(c);
+                let was_plain = std::mem::take(&mut self.is_plain);
+                let [then, otherwise] = [a, b].map(|branch| match typed.ty {
+                    Type::Field(ty) if typed.ty.is_number() => self.number(branch, ty),
+                    _ => {
+                        let value = self.value(branch);
+                        self.telling(branch, value)
+                    }
+                });
+                self.is_plain = was_plain;
+                self.custom("CASE WHEN ? THEN ? ELSE ? END", [when, then, otherwise])
             }
-            Node::Arithmetic(what, a, b) => self.arithmetic(typed.ty, *what, a, b),
-            Node::Span(unit_us, n) => match &n.node {
-                Node::Integer(n) => Expr::val(n.saturating_mul(*unit_us)),
-                _ => self.value(n).mul(*unit_us),
-            },
+            Node::Arithmetic(what, a, b) => self.arithmetic(typed, *what, a, b),
+            Node::Span(unit_us, n) => self.span(typed, *unit_us, n),
+            Node::Part(part, of, zone) => self.part(*part, of, zone),
+            Node::DateIn(of, zone) => self.date_in(of, zone),
             Node::Aggregate { many, filter, function, value } => {
                 self.aggregate(typed.ty, many, filter.as_deref(), *function, value.as_deref())
             }
             _ => self.solid(typed),
         }
-    }
-
-    fn ascii_case(&mut self, function: &str, a: &Typed) -> Expr {
-        let a = self.value(a);
-        // The C collation folds ASCII only, as SQLite does.
-        let collate = if self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
-        self.custom(&format!("{function}(?{collate})"), [a])
     }
 }
 

@@ -1,20 +1,30 @@
-//! Links to many rows: semi- and anti-joins, and one grouped table for each aggregate.
+//! Links to many rows: semi- and anti-joins, and correlated subqueries where a set operation cannot serve.
 
-use sea_query::{Alias, Expr, ExprTrait, JoinType, Query as Statement, SelectStatement, TableRef};
+use sea_query::{Alias, Expr, ExprTrait, Query as Statement, SelectStatement};
 
 use super::{Lowering, always};
 use crate::rule::{
     ast::{Comparison, Function, Many, Node, Type, Typed},
-    query::{Frame, Join, add_joins, aliased, all_of},
-    schema::{Dialect, FieldType},
+    fault::can_fault,
+    query::{Frame, aliased},
+    schema::{Dialect, Entity, FieldType},
 };
 
-/// A subquery's alias, the pairs of keys that tie it to the row outside, and its table.
-type Opened = (String, Vec<(String, String)>, TableRef);
+/// A subquery over the rows behind a link: its alias, their entity, and what ties them to the row outside.
+pub(super) struct Opened<'s> {
+    pub alias: String,
+    pub to: &'s Entity,
+    pub keys: &'s [(String, String)],
+    pub tie: Expr,
+}
 
-impl Lowering<'_> {
+impl<'s> Lowering<'s> {
     /// `x.size() > 0` and its kin ask whether there is one: a semi-join, not a count.
-    pub(super) fn count_against_zero(&mut self, comparison: Comparison, a: &Typed, b: &Typed) -> Option<Expr> {
+    pub(super) fn count_against_zero(
+        &mut self,
+        (comparison, a, b): (Comparison, &Typed, &Typed),
+        is_negated: bool,
+    ) -> Option<Expr> {
         let (Node::Aggregate { many, filter, function: Function::Count, .. }, Node::Integer(n)) = (&a.node, &b.node)
         else {
             return None;
@@ -25,34 +35,61 @@ impl Lowering<'_> {
             _ => return None,
         };
         let exists = self.exists(many, filter.as_deref(), false);
-        Some(if is_some { exists } else { Expr::not(exists) })
+        Some(if is_some != is_negated { exists } else { Expr::not(exists) })
     }
 
     /// The subquery of a to-many link with its frame pushed; the caller lowers what is inside, then closes it.
-    pub(super) fn open(&mut self, many: &Many) -> Option<Opened> {
+    pub(super) fn open(&mut self, many: &Many) -> Option<Opened<'s>> {
+        let base = self.joined(many.var, &many.hops);
         let outer = self.entity_at(many.var, &many.hops);
         let schema = self.schema;
-        let link = schema.entity(&outer).and_then(|e| e.link(&many.link))?;
+        let from = schema.entity(&outer)?;
+        let link = from.link(&many.link)?;
         let to = schema.entity(&link.to)?;
         let alias = self.fresh_alias();
         self.frames.truncate(many.inner);
         self.frames.push(Frame::new(alias.clone(), &to.name));
-        let source = aliased(&to.table, &alias);
-        Some((alias, link.keys.clone(), source))
+        let tie = self.link_on(&link.keys, (from, &base), (to, &alias));
+        Some(Opened { alias, to, keys: &link.keys, tie })
+    }
+
+    /// FROM and joins of the innermost frame, which ends here.
+    pub(super) fn close(&mut self, to: &Entity, alias: &str) -> SelectStatement {
+        let mut select = Statement::select();
+        select.from(aliased(&to.table, alias));
+        if let Some(frame) = self.frames.pop() {
+            self.add_joins(&mut select, frame);
+        }
+        select
     }
 
     pub(super) fn exists(&mut self, many: &Many, body: Option<&Typed>, is_negated: bool) -> Expr {
-        let base = self.joined(many.var, &many.hops);
-        let Some((alias, keys, source)) = self.open(many) else { return always(false) };
+        let Some(opened) = self.open(many) else { return always(false) };
+        if let Some(body) = body.filter(|body| can_fault(body, self.dialect)) {
+            return self.exists_strictly(opened, body, is_negated);
+        }
         let condition = body.map(|body| if is_negated { self.negation(body) } else { self.truth(body) });
-        let mut select = Statement::select();
-        select.expr(Expr::cust("1")).from(source);
-        add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
-        select.and_where(link_keys(&keys, &alias, &base));
+        let mut select = self.close(opened.to, &opened.alias);
+        select.expr(Expr::cust("1")).and_where(opened.tie);
         condition.into_iter().for_each(|c| {
             select.and_where(c);
         });
         Expr::exists(select)
+    }
+
+    /// A semi-join may stop at any row or look at rows of others: where the body can fault, it is asked of each row of the link.
+    fn exists_strictly(&mut self, opened: Opened<'_>, body: &Typed, is_negated: bool) -> Expr {
+        let mut condition = self.solid(body);
+        if is_negated {
+            condition = Expr::not(condition);
+        }
+        let some = match self.dialect {
+            Dialect::Postgres => self.custom("COALESCE(bool_or(?), FALSE)", [condition]),
+            Dialect::Sqlite => self.custom("COALESCE(max(?), FALSE)", [condition]),
+        };
+        let mut select = self.close(opened.to, &opened.alias);
+        select.expr(some).and_where(opened.tie);
+        self.custom("(? IS TRUE)", [subquery(select)])
     }
 
     pub(super) fn aggregate(
@@ -63,94 +100,108 @@ impl Lowering<'_> {
         function: Function,
         value: Option<&Typed>,
     ) -> Expr {
-        let is_outside = filter.into_iter().chain(value).any(|part| part.looks_outside(many.inner));
-        let base = self.joined(many.var, &many.hops);
-        let Some((alias, keys, source)) = self.open(many) else { return Expr::cust("NULL") };
-        let condition = filter.map(|f| self.truth(f));
+        let is_bare = std::mem::take(&mut self.is_bare);
+        let parts: Vec<&Typed> = filter.into_iter().chain(value).collect();
+        let is_outside = parts.iter().any(|part| part.looks_outside(many.inner));
+        let can_fault = parts.iter().any(|part| can_fault(part, self.dialect));
+        // Only where the table can be held to the very rows that are asked may a part of it fault.
+        let is_group = !is_outside && (!can_fault || self.is_plain && many.var == 0);
+        let found = if is_group {
+            self.grouped(many, filter, (ty, function), value, can_fault)
+        } else {
+            self.correlated(many, filter, (ty, function), value)
+        };
+        let found = match (function, ty, self.dialect) {
+            // Summed as numeric; out of range is a fault where the sum is used, not where it is made.
+            (Function::Sum, Type::INTEGER, Dialect::Postgres) => self.custom("CAST(? AS bigint)", [found]),
+            _ => found,
+        };
+        let is_none_zero = matches!(function, Function::Count | Function::Sum) && !is_bare;
+        if is_none_zero { self.custom("COALESCE(?, 0)", [found]) } else { found }
+    }
+
+    /// A subquery per row: for what compares the rows with the row outside, or must not look at rows of others.
+    fn correlated(
+        &mut self,
+        many: &Many,
+        filter: Option<&Typed>,
+        (ty, function): (Type, Function),
+        value: Option<&Typed>,
+    ) -> Expr {
+        let Some(opened) = self.open(many) else { return Expr::cust("NULL") };
+        let mut conditions = vec![opened.tie.clone()];
+        if let Some(filter) = filter {
+            let condition = self.truth(filter);
+            conditions.push(match can_fault(filter, self.dialect) {
+                true => self.custom("CASE WHEN ? THEN ? ELSE FALSE END", [opened.tie, condition]),
+                false => condition,
+            });
+        }
         let is_all_outside = value.is_some_and(|v| v.looks_outside(many.inner) && !v.looks_at(many.inner));
-        let value = value.map(|v| {
-            let scale = if let Type::Field(FieldType::Decimal { scale }) = v.ty { scale } else { 0 };
-            (self.value(v), scale)
+        let value = value.map(|v| (self.value(v), decimals(v)));
+        let mut select = self.close(opened.to, &opened.alias);
+        conditions.into_iter().for_each(|c| {
+            select.and_where(c);
         });
-        let mut select = Statement::select();
         if is_all_outside && let Some((value, scale)) = value {
             // SQL gives an aggregate to the query whose columns it reads, which would be the one outside.
             let each = self.fresh_alias();
-            select.expr_as(value, Alias::new("v")).from(source);
-            add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
-            condition.into_iter().for_each(|c| {
-                select.and_where(c);
-            });
-            select.and_where(link_keys(&keys, &alias, &base));
+            select.expr_as(value, Alias::new("v"));
             let column = Expr::col((Alias::new(&each), Alias::new("v")));
-            let computed = self.aggregate_call(ty, function, Some((column, scale)));
+            let computed = self.aggregate_call(ty, function, Some((column, scale)), None);
             let select = Statement::select().expr(computed).from_subquery(select, Alias::new(&each)).to_owned();
-            return self.none_is_zero(function, subquery(select));
+            return subquery(select);
         }
-        let computed = self.aggregate_call(ty, function, value);
-        select.from(source);
-        add_joins(&mut select, self.frames.pop().map(|f| f.joins).unwrap_or_default());
-        condition.into_iter().for_each(|c| {
-            select.and_where(c);
-        });
-        let found = if is_outside {
-            select.expr(computed).and_where(link_keys(&keys, &alias, &base));
-            subquery(select)
-        } else {
-            self.join_grouped(many.var, select, computed, &keys, &alias, &base)
-        };
-        self.none_is_zero(function, found)
+        select.expr(self.aggregate_call(ty, function, value, None));
+        subquery(select)
     }
 
-    pub(super) fn none_is_zero(&self, function: Function, found: Expr) -> Expr {
-        if matches!(function, Function::Count | Function::Sum) { self.custom("COALESCE(?, 0)", [found]) } else { found }
-    }
-
-    /// One grouped derived table instead of a subquery per row.
-    pub(super) fn join_grouped(
+    /// A sum whose range is asked, not kept.
+    pub(super) fn plain_sum(
         &mut self,
-        var: usize,
-        mut select: SelectStatement,
-        computed: Expr,
-        keys: &[(String, String)],
-        alias: &str,
-        base: &str,
+        many: &Many,
+        filter: Option<&Typed>,
+        (ty, name): (Type, &str),
+        value: Option<&Typed>,
     ) -> Expr {
-        let derived = self.fresh_alias();
-        for (_, there) in keys {
-            let column = (Alias::new(alias), Alias::new(there));
-            select.column(column.clone()).group_by_col(column.clone()).and_where(Expr::col(column).is_not_null());
-        }
-        select.expr_as(computed, Alias::new("v"));
-        let on = link_keys(keys, &derived, base);
-        let source = TableRef::SubQuery(select.into(), Alias::new(&derived).into());
-        self.frames[var].joins.push(Join { kind: JoinType::LeftJoin, source, on });
-        Expr::col((Alias::new(&derived), Alias::new("v")))
+        let function = if name == "total" { Function::Total } else { Function::Sum };
+        self.correlated(many, filter, (ty, function), value)
     }
 
-    pub(super) fn aggregate_call(&self, ty: Type, function: Function, value: Option<(Expr, u8)>) -> Expr {
-        let Some((value, scale)) = value else { return Expr::cust("count(*)") };
-        let text = ty == Type::STRING && self.dialect == Dialect::Postgres;
+    pub(super) fn aggregate_call(
+        &self,
+        ty: Type,
+        function: Function,
+        value: Option<(Expr, u8)>,
+        filter: Option<Expr>,
+    ) -> Expr {
+        let only = if filter.is_some() { " FILTER (WHERE ?)" } else { "" };
+        let Some((value, scale)) = value.filter(|_| function != Function::Count) else {
+            return self.custom(&format!("count(*){only}"), filter);
+        };
+        let collate = if ty == Type::STRING && self.dialect == Dialect::Postgres { " COLLATE \"C\"" } else { "" };
+        let call = |name: &str| {
+            self.custom(&format!("{name}(?{collate}){only}"), std::iter::once(value.clone()).chain(filter.clone()))
+        };
         match (function, self.dialect) {
-            (Function::Count, _) => Expr::cust("count(*)"),
-            (Function::Sum, Dialect::Postgres) if ty == Type::INTEGER => self.custom("CAST(sum(?) AS bigint)", [value]),
-            (Function::Sum, _) => self.custom("sum(?)", [value]),
-            (Function::Average, Dialect::Postgres) => self.custom("CAST(avg(?) AS double precision)", [value]),
+            (Function::Count | Function::Sum, _) => call("sum"),
+            (Function::Total, _) => call("total"),
+            (Function::Average, Dialect::Postgres) => self.custom("CAST(? AS double precision)", [call("avg")]),
+            (Function::Average, Dialect::Sqlite) if scale == 0 => call("avg"),
             (Function::Average, Dialect::Sqlite) => {
-                self.custom("(avg(?) / ?)", [value, Expr::val(10_f64.powi(i32::from(scale)))])
+                self.custom("(? / ?)", [call("avg"), Expr::val(10_f64.powi(i32::from(scale)))])
             }
-            (Function::Minimum, _) => self.custom(if text { "min(? COLLATE \"C\")" } else { "min(?)" }, [value]),
-            (Function::Maximum, _) => self.custom(if text { "max(? COLLATE \"C\")" } else { "max(?)" }, [value]),
+            (Function::Minimum, _) => call("min"),
+            (Function::Maximum, _) => call("max"),
         }
     }
 }
 
-fn subquery(select: SelectStatement) -> Expr {
-    Expr::SubQuery(None, Box::new(sea_query::SubQueryStatement::SelectStatement(select)))
+/// Digits behind the point of a scaled integer.
+pub(super) fn decimals(typed: &Typed) -> u8 {
+    if let Type::Field(FieldType::Decimal { scale }) = typed.ty { scale } else { 0 }
 }
 
-fn link_keys(keys: &[(String, String)], there_alias: &str, here_alias: &str) -> Expr {
-    all_of(keys.iter().map(|(here, there)| {
-        Expr::col((Alias::new(there_alias), Alias::new(there))).equals((Alias::new(here_alias), Alias::new(here)))
-    }))
+pub(super) fn subquery(select: SelectStatement) -> Expr {
+    Expr::SubQuery(None, Box::new(sea_query::SubQueryStatement::SelectStatement(select)))
 }

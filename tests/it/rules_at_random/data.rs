@@ -115,6 +115,7 @@ pub fn schema() -> Schema {
             })
             .collect(),
         table: Table { schema: None, name: k.name.into() },
+        ..Entity::default()
     };
     Schema { entities: KINDS.iter().map(|k| (k.name.to_owned(), entity(k))).collect() }
 }

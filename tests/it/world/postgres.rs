@@ -73,12 +73,21 @@ impl Postgres {
         Ok(file)
     }
 
-    /// Puts a backup into a database, over what is there.
+    /// Puts a backup into a database in one transaction, over what is there: its schemas go first, because
+    /// `pg_restore --clean` stumbles over the keys of partitions.
     pub fn restore(&self, dump: &Path, url: &str) -> Result<()> {
-        let program = install::program("pg_restore", "postgresql")?;
-        let over = ["--clean", "--if-exists", "--single-transaction", "--no-owner", "--dbname", url];
-        let done = Command::new(program).args(over).arg(dump).output()?;
-        ensure!(done.status.success(), "pg_restore failed: {}", String::from_utf8_lossy(&done.stderr));
+        const OVER: &str = "SELECT format('DROP SCHEMA %I CASCADE;', nspname) FROM pg_namespace \
+                            WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'public')";
+        let run = |program: &str, args: &[&str]| {
+            let done = Command::new(install::program(program, "postgresql")?).args(args).output()?;
+            ensure!(done.status.success(), "{program} failed: {}", String::from_utf8_lossy(&done.stderr));
+            Ok(done.stdout)
+        };
+        let mut script = run("psql", &["-At", "-c", OVER, url])?;
+        script.extend(run("pg_restore", &["--no-owner", "--file=-", &dump.display().to_string()])?);
+        let file = dump.with_extension("sql");
+        std::fs::write(&file, script)?;
+        run("psql", &["-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", &file.display().to_string(), url])?;
         Ok(())
     }
 

@@ -152,6 +152,7 @@ const RULES: [(&str, &[&str]); 12] = [
             "customer.bookings.all(b, b.amount > 10.0)",
             "customer.bookings.exists(b, b.customer.country == 'IT' && b.amount > customer.score)",
             "customer.bookings.exists_one(b, b.nights > 3)",
+            "customer.bookings.exists(b, b.nights > 1 && b.customer.bookings.exists(c, c.id != b.id && c.status == b.customer.country))",
         ],
     ),
     (

@@ -74,7 +74,8 @@ fn correctness_rests_on_no_lock_or_message_that_a_pooler_or_a_distributed_store_
             "\"NOTIFY",
             "MERGE INTO",
             "CREATE TRIGGER",
-            "NOW()",
+            " NOW()",
+            "(NOW()",
             "CURRENT_TIMESTAMP",
         ] {
             assert!(!text.contains(word), "{} says {word}", file.display());

@@ -111,6 +111,8 @@ impl Checker<'_> {
         }
         let span = self.span(expr);
         let wanted = a.is_nullable.then(|| self.boolean(Node::Has(Box::new(a.clone())), span.clone()));
+        // Compared only where it is there, so that a missing value equals none.
+        let a = Typed { is_nullable: false, ..a };
         let equal = self.boolean(Node::Compare(Comparison::Equal, value, Box::new(a)), span.clone());
         let all = filter.map(|f| *f).into_iter().chain(wanted).chain([equal]);
         let body = all.reduce(|a, b| self.boolean(Node::And(Box::new(a), Box::new(b)), span.clone()));

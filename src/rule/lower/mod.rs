@@ -203,7 +203,8 @@ impl<'s> Lowering<'s> {
     }
 
     fn presence(&mut self, of: &Typed) -> Expr {
-        if of.is_nullable { self.value(of).is_not_null() } else { always(true) }
+        // What can fault is computed, though nobody reads the value.
+        if of.is_nullable || can_fault(of, self.dialect) { self.value(of).is_not_null() } else { always(true) }
     }
 
     fn link_presence(&mut self, var: usize, hops: &[String]) -> Expr {
@@ -218,10 +219,7 @@ impl<'s> Lowering<'s> {
             Node::Integer(n) => Expr::val(*n),
             Node::Double(d) => self.double_constant(*d),
             Node::Boolean(b) => always(*b),
-            Node::Date(date) => match self.dialect {
-                Dialect::Sqlite => Expr::val(date.to_string()),
-                Dialect::Postgres => self.custom("CAST(? AS date)", [Expr::val(date.to_string())]),
-            },
+            Node::Date(date) => self.date(*date),
             Node::Timestamp(at) => self.timestamp(*at),
             Node::Now => self.timestamp(self.inputs.now),
             Node::Param(name) => match self.inputs.params.get(name) {

@@ -1,8 +1,8 @@
 //! Links to many rows: semi- and anti-joins, and correlated subqueries where a set operation cannot serve.
 
-use sea_query::{Alias, Expr, ExprTrait, Query as Statement, SelectStatement};
+use sea_query::{Alias, Expr, ExprTrait, JoinType, Query as Statement, SelectStatement};
 
-use super::{Lowering, always};
+use super::{Lowering, always, grouped::conjuncts};
 use crate::rule::{
     ast::{Comparison, Function, Many, Node, Type, Typed},
     fault::can_fault,
@@ -68,13 +68,57 @@ impl<'s> Lowering<'s> {
         if let Some(body) = body.filter(|body| can_fault(body, self.dialect)) {
             return self.exists_strictly(opened, body, is_negated);
         }
-        let condition = body.map(|body| if is_negated { self.negation(body) } else { self.truth(body) });
-        let mut select = self.close(opened.to, &opened.alias);
-        select.expr(Expr::cust("1")).and_where(opened.tie);
-        condition.into_iter().for_each(|c| {
-            select.and_where(c);
+        let mut conditions = vec![opened.tie];
+        let (mut rows, mut merged) = (vec![(opened.to, opened.alias)], vec![]);
+        match body {
+            Some(body) if is_negated => conditions.push(self.negation(body)),
+            Some(body) => self.conditions_of(body, (&mut rows, &mut merged), &mut conditions),
+            None => {}
+        }
+        // The innermost rows were opened last; each is joined to those around it.
+        let mut frames = self.frames.split_off(self.frames.len() - rows.len()).into_iter();
+        let mut select = Statement::select();
+        select.expr(Expr::cust("1"));
+        for (index, (to, alias)) in rows.into_iter().enumerate() {
+            match index.checked_sub(1).and_then(|before| merged.get(before).cloned()) {
+                None => select.from(aliased(&to.table, &alias)),
+                Some(tie) => select.join(JoinType::InnerJoin, aliased(&to.table, &alias), tie),
+            };
+            if let Some(frame) = frames.next() {
+                self.add_joins(&mut select, frame);
+            }
+        }
+        conditions.into_iter().for_each(|condition| {
+            select.and_where(condition);
         });
         Expr::exists(select)
+    }
+
+    /// What must hold of the rows of a semi-join. One of rows that themselves have rows is the same join, once longer.
+    fn conditions_of(
+        &mut self,
+        body: &Typed,
+        (rows, merged): (&mut Vec<(&'s Entity, String)>, &mut Vec<Expr>),
+        conditions: &mut Vec<Expr>,
+    ) {
+        let all = conjuncts(body);
+        let is_inner = |c: &Typed| matches!(c.node, Node::Exists(..)) && !can_fault(c, self.dialect);
+        // A second one would multiply the rows of the first.
+        let inner =
+            if all.iter().filter(|c| is_inner(c)).count() == 1 { all.iter().position(|c| is_inner(c)) } else { None };
+        for (index, condition) in all.iter().enumerate() {
+            if Some(index) != inner {
+                conditions.push(self.truth(condition));
+            }
+        }
+        let Some(Node::Exists(many, body)) = inner.map(|index| &all[index].node) else { return };
+        let Some(opened) = self.open(many) else {
+            conditions.push(always(false));
+            return;
+        };
+        merged.push(opened.tie);
+        rows.push((opened.to, opened.alias));
+        self.conditions_of(body, (rows, merged), conditions);
     }
 
     /// A semi-join may stop at any row or look at rows of others: where the body can fault, it is asked of each row of the link.
@@ -83,12 +127,15 @@ impl<'s> Lowering<'s> {
         if is_negated {
             condition = Expr::not(condition);
         }
-        let some = match self.dialect {
-            Dialect::Postgres => self.custom("COALESCE(bool_or(?), FALSE)", [condition]),
-            Dialect::Sqlite => self.custom("COALESCE(max(?), FALSE)", [condition]),
-        };
+        let function = if self.dialect == Dialect::Postgres { "bool_or" } else { "max" };
+        let is_outside = !body.looks_at(self.frames.len() - 1);
         let mut select = self.close(opened.to, &opened.alias);
-        select.expr(some).and_where(opened.tie);
+        select.and_where(opened.tie);
+        let select = if is_outside {
+            self.one_further(select, condition, |this, column| this.custom(&format!("{function}(?)"), [column]))
+        } else {
+            select.expr(self.custom(&format!("{function}(?)"), [condition])).to_owned()
+        };
         self.custom("(? IS TRUE)", [subquery(select)])
     }
 
@@ -144,16 +191,25 @@ impl<'s> Lowering<'s> {
             select.and_where(c);
         });
         if is_all_outside && let Some((value, scale)) = value {
-            // SQL gives an aggregate to the query whose columns it reads, which would be the one outside.
-            let each = self.fresh_alias();
-            select.expr_as(value, Alias::new("v"));
-            let column = Expr::col((Alias::new(&each), Alias::new("v")));
-            let computed = self.aggregate_call(ty, function, Some((column, scale)), None);
-            let select = Statement::select().expr(computed).from_subquery(select, Alias::new(&each)).to_owned();
-            return subquery(select);
+            let over = |this: &Self, column| this.aggregate_call(ty, function, Some((column, scale)), None);
+            return subquery(self.one_further(select, value, over));
         }
         select.expr(self.aggregate_call(ty, function, value, None));
         subquery(select)
+    }
+
+    /// SQL gives an aggregate to the query whose columns it reads, which would be the one outside: one SELECT further in
+    /// the value is a column of its own.
+    fn one_further(
+        &mut self,
+        mut select: SelectStatement,
+        value: Expr,
+        aggregate: impl Fn(&Self, Expr) -> Expr,
+    ) -> SelectStatement {
+        let each = self.fresh_alias();
+        select.expr_as(value, Alias::new("v"));
+        let computed = aggregate(self, Expr::col((Alias::new(&each), Alias::new("v"))));
+        Statement::select().expr(computed).from_subquery(select, Alias::new(&each)).to_owned()
     }
 
     /// A sum whose range is asked, not kept.

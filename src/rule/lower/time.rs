@@ -29,14 +29,32 @@ impl Lowering<'_> {
         }
     }
 
-    /// To the microsecond; PostgreSQL would round what is finer.
+    /// To the microsecond. PostgreSQL reads a text as an instant anew for each row, because the session's settings have
+    /// a say in it; this is a constant to it.
     pub(super) fn timestamp(&self, at: jiff::Timestamp) -> Expr {
         let at_us = at.as_microsecond();
         match self.dialect {
             Dialect::Sqlite => Expr::val(at_us),
+            // The factor of an interval is a Double: beyond its whole numbers the text is the exact way.
+            Dialect::Postgres if at_us.unsigned_abs() < 1 << 53 => {
+                let template = "((TIMESTAMP 'epoch' + ? * INTERVAL '1 microsecond') AT TIME ZONE 'UTC')";
+                self.custom(template, [Expr::val(at_us)])
+            }
             Dialect::Postgres => {
                 let at = jiff::Timestamp::from_microsecond(at_us).unwrap_or(at);
                 self.custom("CAST(? AS timestamptz)", [Expr::val(at.to_string())])
+            }
+        }
+    }
+
+    /// A day that is written out; a constant to PostgreSQL, as instants are.
+    pub(super) fn date(&self, date: jiff::civil::Date) -> Expr {
+        match self.dialect {
+            Dialect::Sqlite => Expr::val(date.to_string()),
+            Dialect::Postgres => {
+                let epoch = jiff::civil::date(1970, 1, 1);
+                let days = date.since(epoch).map_or(0, |span| i64::from(span.get_days()));
+                self.custom("(DATE '1970-01-01' + CAST(? AS integer))", [Expr::val(days)])
             }
         }
     }

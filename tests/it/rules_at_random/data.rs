@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use campanile::rule::{
     Dialect,
-    schema::{Entity, Field, FieldType, Link, Schema, Table},
+    schema::{Condition, Entity, Field, FieldType, Link, Schema, Table},
 };
 
-use super::Dice;
+use super::{
+    Dice,
+    parts::{conditions_of, text},
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Val {
@@ -23,6 +26,8 @@ pub enum Val {
     Time(i64),
     /// Microseconds.
     Span(i64),
+    /// The evaluation fails.
+    Fault,
 }
 
 use FieldType::{Boolean, Date, Double, Integer, String as Text, Timestamp};
@@ -115,6 +120,10 @@ pub fn schema() -> Schema {
             })
             .collect(),
         table: Table { schema: None, name: k.name.into() },
+        conditions: conditions_of(k.name)
+            .into_iter()
+            .map(|(name, part)| Condition { name: name.into(), text: text(&part, k.name) })
+            .collect(),
         ..Entity::default()
     };
     Schema { entities: KINDS.iter().map(|k| (k.name.to_owned(), entity(k))).collect() }
@@ -212,7 +221,7 @@ pub fn statements(rows: &Rows, dialect: Dialect) -> Vec<String> {
         all.push(format!("CREATE TABLE {} ({}, PRIMARY KEY ({}))", k.name, columns.join(", "), k.key.join(", ")));
         for row in &rows[k.name] {
             let values = k.fields.iter().map(|(name, ..)| match (&row[name], dialect) {
-                (Val::Missing | Val::Span(_), _) => "NULL".to_owned(),
+                (Val::Missing | Val::Span(_) | Val::Fault, _) => "NULL".to_owned(),
                 (Val::Text(s), _) => quoted(s),
                 (Val::Int(n), _) => n.to_string(),
                 (Val::Double(d), _) => format!("{d:?}"),

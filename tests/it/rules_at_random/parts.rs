@@ -41,7 +41,17 @@ pub enum Node {
     Negate(Box<Part>),
     Arithmetic(&'static str, Box<Part>, Box<Part>),
     Spans(&'static str, Box<Part>),
-    Quantifier(&'static str, Many, Box<Part>),
+    /// Over the rows that pass a filter.
+    Quantifier(&'static str, Many, Option<Box<Part>>, Box<Part>),
+    /// A named condition of the row that to-one links lead to.
+    Named(usize, Vec<&'static str>, &'static str),
+    /// A pattern of [`PATTERNS`].
+    Matches(Box<Part>, &'static str),
+    Concat(Box<Part>, Box<Part>),
+    /// CEL's name of the part, and the time zone.
+    DatePart(&'static str, Box<Part>, &'static str),
+    DateIn(Box<Part>, &'static str),
+    InRows(Box<Part>, Many, Option<Box<Part>>, Box<Part>),
     Aggregate(Many, Option<Box<Part>>, &'static str, Option<Box<Part>>),
 }
 
@@ -83,7 +93,26 @@ pub fn text(part: &Part, root: &str) -> String {
         Node::TextMap(f, a) => format!("{}.{f}()", t(a)),
         Node::Negate(a) => format!("-({})", t(a)),
         Node::Spans(unit, n) => format!("{unit}({})", t(n)),
-        Node::Quantifier(f, many, body) => format!("{}.{f}(x{}, {})", rows(many), many.inner, t(body)),
+        Node::Quantifier(f, many, filter, body) => {
+            let filter =
+                filter.iter().map(|filter| format!(".filter(x{}, {})", many.inner, t(filter))).collect::<String>();
+            format!("{}{filter}.{f}(x{}, {})", rows(many), many.inner, t(body))
+        }
+        Node::Named(var, hops, name) => path(*var, hops, name, root),
+        Node::Matches(a, pattern) => format!("{}.matches({pattern:?})", t(a)),
+        Node::Concat(a, b) => format!("({} + {})", t(a), t(b)),
+        Node::DatePart(part, a, "") => format!("{}.{part}()", t(a)),
+        Node::DatePart(part, a, zone) => format!("{}.{part}('{zone}')", t(a)),
+        Node::DateIn(a, zone) => format!("date({}, '{zone}')", t(a)),
+        Node::InRows(a, many, filter, value) => {
+            let filter =
+                filter.iter().map(|filter| format!(".filter(x{}, {})", many.inner, t(filter))).collect::<String>();
+            format!("({} in {}{filter}.map(x{}, {}))", t(a), rows(many), many.inner, t(value))
+        }
+        // CEL's map with a condition says the same in one.
+        Node::Aggregate(many, Some(filter), f, Some(value)) if t(value).len() % 2 == 0 => {
+            format!("{}.map(x{}, {}, {}).{f}()", rows(many), many.inner, t(filter), t(value))
+        }
         Node::Aggregate(many, filter, f, value) => {
             let mut text = rows(many);
             let mut step = |name: &str, body: &Part| write!(text, ".{name}(x{}, {})", many.inner, t(body)).unwrap();
@@ -199,7 +228,7 @@ impl Maker<'_> {
                 Node::Arithmetic("-", self.boxed(a, 0), self.boxed(b, 0))
             }
             _ => Node::Spans(
-                self.dice.one_of(&["days", "hours", "minutes", "seconds"]),
+                self.dice.one_of(&["weeks", "days", "hours", "minutes", "seconds"]),
                 self.boxed(Ty::Of(Integer), depth.saturating_sub(1)),
             ),
         };
@@ -218,12 +247,24 @@ impl Maker<'_> {
         let node = match ty {
             BOOL => return self.condition(depth),
             Ty::Span => return self.span(depth),
-            Ty::Of(Text) => match self.dice.below(3) {
+            Ty::Of(Text) => match self.dice.below(4) {
+                3 => Node::Concat(self.boxed(ty, below.min(1)), self.boxed(ty, 0)),
                 0 => return self.aggregate(&["min", "max"], ty, below).unwrap_or_else(|| self.leaf(ty)),
                 1 => Node::TextMap("lowerAscii", self.boxed(ty, below)),
                 _ => Node::TextMap("upperAscii", self.boxed(ty, below)),
             },
-            Ty::Of(Integer) => match self.dice.below(6) {
+            Ty::Of(Integer) => match self.dice.below(10) {
+                6 | 7 => {
+                    let op = self.dice.one_of(&["/", "%"]);
+                    Node::Arithmetic(op, self.boxed(ty, below.min(1)), self.divisor(ty))
+                }
+                8 => self.date_part(),
+                // Near the end of what an Integer holds.
+                9 if self.dice.below(4) == 0 => {
+                    let written = (i64::MAX - 1).to_string();
+                    let big = Part { node: Node::Const(Val::Int(i64::MAX - 1), written, true), ty };
+                    Node::Arithmetic(self.dice.one_of(&["+", "-", "*"]), self.boxed(ty, 0), Box::new(big))
+                }
                 0 => Node::TextMap("size", self.boxed(Ty::Of(Text), below)),
                 1 => return self.count(below).unwrap_or_else(|| self.leaf(ty)),
                 2 => return self.aggregate(&["sum", "min", "max"], ty, below).unwrap_or_else(|| self.leaf(ty)),
@@ -233,7 +274,16 @@ impl Maker<'_> {
                     Node::Arithmetic(op, self.boxed(ty, below.min(1)), self.boxed(ty, below.min(1)))
                 }
             },
-            Ty::Of(Double) => match self.dice.below(4) {
+            Ty::Of(Double) => match self.dice.below(6) {
+                4 => {
+                    let of = self.dice.one_of(&[Double, CENTS]);
+                    let has = |k: &Kind| k.fields.iter().any(|f| f.1 == of);
+                    let of = if self.scopes.iter().any(|s| has(kind(s))) { of } else { Double };
+                    let (a, b) = (self.boxed(Ty::Of(of), 0), self.divisor(Ty::Of(Integer)));
+                    Node::Arithmetic("/", a, b)
+                }
+                // Two types of number meet in the wider.
+                5 => Node::If(self.boxed(BOOL, below), self.boxed(Ty::Of(Integer), 0), self.boxed(ty, 0)),
                 0 => {
                     let of = self.dice.one_of(&[Integer, Double, CENTS]);
                     return self.average(of, below).unwrap_or_else(|| self.leaf(ty));
@@ -263,6 +313,10 @@ impl Maker<'_> {
                     Node::Arithmetic(op, self.boxed(Ty::Of(time), 0), self.boxed(Ty::Span, below))
                 }
             },
+            Ty::Of(Date) if self.dice.below(2) == 0 => {
+                let zone = self.dice.one_of(&ZONES[1..]);
+                Node::DateIn(self.boxed(Ty::Of(Timestamp), below.min(1)), zone)
+            }
             Ty::Of(Date) => return self.aggregate(&["min", "max"], ty, below).unwrap_or_else(|| self.leaf(ty)),
         };
         Part { node, ty }
@@ -270,7 +324,23 @@ impl Maker<'_> {
 
     pub fn condition(&mut self, depth: usize) -> Part {
         let below = depth - 1;
-        let node = match self.dice.below(16) {
+        let node = match self.dice.below(20) {
+            16 => Node::Matches(self.boxed(Ty::Of(Text), below.min(1)), self.dice.one_of(&PATTERNS)),
+            17 => {
+                let (var, hops, at) = self.hops(2);
+                let known = conditions_of(at.name);
+                if known.is_empty() {
+                    return self.leaf(BOOL);
+                }
+                Node::Named(var, hops, self.dice.one_of(&known).0)
+            }
+            19 => return self.division(),
+            18 if self.scopes.len() < 4 => {
+                let Some((many, entity)) = self.many() else { return self.leaf(BOOL) };
+                let ty = Ty::Of(self.dice.one_of(&[Text, Integer, Date]));
+                let (filter, value) = self.inside(entity, |m| (m.filter(below.min(2)), m.boxed(ty, below.min(1))));
+                Node::InRows(self.boxed(ty, 0), many, filter, value)
+            }
             0 | 1 => Node::And(self.boxed(BOOL, below), self.boxed(BOOL, below)),
             2 | 3 => Node::Or(self.boxed(BOOL, below), self.boxed(BOOL, below)),
             4 | 5 => Node::Not(self.boxed(BOOL, below)),
@@ -290,12 +360,61 @@ impl Maker<'_> {
             10 => return self.membership(below),
             11 | 12 if self.scopes.len() < 4 => {
                 let Some((many, entity)) = self.many() else { return self.leaf(BOOL) };
-                let body = self.inside(entity, |m| m.boxed(BOOL, below));
-                Node::Quantifier(self.dice.one_of(&["exists", "all", "exists_one"]), many, body)
+                let (filter, body) = self.inside(entity, |m| {
+                    let filter = if m.dice.below(3) == 0 { m.filter(below) } else { None };
+                    (filter, m.boxed(BOOL, below))
+                });
+                Node::Quantifier(self.dice.one_of(&["exists", "all", "exists_one"]), many, filter, body)
             }
             _ => return self.comparison(below),
         };
         Part { node, ty: BOOL }
+    }
+
+    /// A division, guarded from the left or not.
+    fn division(&mut self) -> Part {
+        let int = |n: i64| Box::new(Part { node: Node::Const(Val::Int(n), n.to_string(), true), ty: Ty::Of(Integer) });
+        let truth = |node| Box::new(Part { node, ty: BOOL });
+        let by = Box::new(self.leaf(Ty::Of(Integer)));
+        if matches!(by.node, Node::Const(Val::Int(0), ..)) {
+            return self.leaf(BOOL);
+        }
+        let quotient = Node::Arithmetic(self.dice.one_of(&["/", "%"]), int(6), by.clone());
+        let quotient = Box::new(Part { node: quotient, ty: Ty::Of(Integer) });
+        let test = truth(Node::Compare(self.dice.one_of(&["<", ">=", "=="]), quotient, int(1)));
+        let is_zero = truth(Node::Compare("==", by, int(0)));
+        let node = match self.dice.below(6) {
+            0 => Node::And(truth(Node::Not(is_zero)), test),
+            1 => Node::Or(is_zero, test),
+            2 => Node::If(is_zero, truth(Node::Const(Val::Bool(true), "true".to_owned(), true)), test),
+            3 => Node::And(self.boxed(BOOL, 1), test),
+            4 => Node::Or(self.boxed(BOOL, 1), test),
+            _ => return *test,
+        };
+        Part { node, ty: BOOL }
+    }
+
+    /// Seldom zero; then the rule may guard it or not.
+    fn divisor(&mut self, ty: Ty) -> Box<Part> {
+        if self.dice.below(2) == 0 {
+            let n = self.dice.one_of(&[2_i64, 3, -1, -2, 7]);
+            return Box::new(Part { node: Node::Const(Val::Int(n), n.to_string(), true), ty });
+        }
+        let by = self.boxed(ty, 0);
+        match by.node {
+            // A literal zero is refused when the rule is checked.
+            Node::Const(Val::Int(0), ..) => Box::new(Part { node: Node::Const(Val::Int(5), "5".to_owned(), true), ty }),
+            _ => by,
+        }
+    }
+
+    fn date_part(&mut self) -> Node {
+        if self.dice.below(3) == 0 {
+            let part = self.dice.one_of(&DATE_PARTS[..6]);
+            return Node::DatePart(part, self.boxed(Ty::Of(Date), 0), "");
+        }
+        let (part, zone) = (self.dice.one_of(&DATE_PARTS), self.dice.one_of(&ZONES));
+        Node::DatePart(part, self.boxed(Ty::Of(Timestamp), 0), zone)
     }
 
     pub fn comparison(&mut self, below: usize) -> Part {
@@ -364,6 +483,46 @@ impl Maker<'_> {
         let mut made = self.aggregate(&["avg"], Ty::Of(of), below.min(1))?;
         made.ty = Ty::Of(Double);
         Some(made)
+    }
+}
+
+pub const ZONES: [&str; 4] = ["", "Europe/Rome", "America/New_York", "Asia/Kolkata"];
+/// The last four are of a time of day.
+pub const DATE_PARTS: [&str; 10] = [
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+];
+pub const PATTERNS: [&str; 10] =
+    ["^R", "o.e$", "[a-z]b?$", "^(a|Z|日).*", "^[^A-Z]+$", "o{1,2}", "\\W", "^\\w{2,4}$", "ü|Ö", "['\"?$]"];
+
+/// The named conditions of an entity, as parts with one variable.
+pub fn conditions_of(entity: &str) -> Vec<(&'static str, Part)> {
+    let of = |ty: FieldType, node: Node| Box::new(Part { node, ty: Ty::Of(ty) });
+    let field = |ty, name| of(ty, Node::Field(0, vec![], name));
+    let int = |n: i64| of(Integer, Node::Const(Val::Int(n), n.to_string(), true));
+    let truth = |node| Part { node, ty: BOOL };
+    match entity {
+        "r_person" => {
+            let many = Many { var: 0, hops: vec![], link: "orders", inner: 1 };
+            let n = of(Integer, Node::Field(1, vec![], "n"));
+            let some = truth(Node::Quantifier("exists", many, None, Box::new(truth(Node::Compare(">", n, int(0))))));
+            let visited = truth(Node::Compare(">=", field(Integer, "visits"), int(1)));
+            let named = truth(Node::Named(0, vec!["boss"], "visited"));
+            vec![
+                ("visited", visited),
+                ("buyer", truth(Node::And(Box::new(truth(Node::Not(Box::new(named)))), Box::new(some)))),
+            ]
+        }
+        "r_room" => vec![("dear", truth(Node::Compare(">", field(CENTS, "rate"), int(1))))],
+        _ => vec![],
     }
 }
 

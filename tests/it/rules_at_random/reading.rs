@@ -1,17 +1,21 @@
 //! The direct reading of a rule: what it answers for a row by the missing-value rules, with no SQL.
 
-use std::cmp::Ordering;
+use std::{cell::Cell, cmp::Ordering};
 
 use campanile::rule::schema::FieldType;
 
 use super::{
     DAY_US,
     data::{Kind, Row, Rows, Val, kind},
-    parts::{Many, Node, Part, Ty},
+    parts::{BOOL, Many, Node, Part, Ty, conditions_of},
 };
 
 pub struct Reader<'r> {
     pub rows: &'r Rows,
+    /// Whether something was evaluated that fails, be it that the answer does not hang on it.
+    pub has_faulted: Cell<bool>,
+    /// Whether something was read that CEL's interpreter has no words for: a missing value, a Decimal, a time.
+    pub is_beyond_cel: Cell<bool>,
 }
 
 /// The row of each variable; `None` where a link led to none.
@@ -28,6 +32,10 @@ impl<'r> Reader<'r> {
         (kind(link.1), found.collect())
     }
 
+    pub fn linked_rows(&self, (kind, row): (&'static Kind, &'r Row), link: &str) -> (&'static Kind, Vec<&'r Row>) {
+        self.linked((kind, Some(row)), link)
+    }
+
     pub fn follow(&self, scope: &Scope<'r>, var: usize, hops: &[&str]) -> (&'static Kind, Option<&'r Row>) {
         hops.iter().fold(scope[var], |at, hop| {
             let (kind, rows) = self.linked(at, hop);
@@ -35,11 +43,56 @@ impl<'r> Reader<'r> {
         })
     }
 
-    pub fn holds(&self, part: &Part, scope: &mut Scope<'r>) -> bool {
-        self.value(part, scope) == Val::Bool(true)
+    pub fn value(&self, part: &Part, scope: &mut Scope<'r>) -> Val {
+        let value = self.found(part, scope);
+        if value == Val::Fault {
+            self.has_faulted.set(true);
+        }
+        if matches!(value, Val::Missing | Val::Dec(..) | Val::Date(_) | Val::Time(_) | Val::Span(_)) {
+            self.is_beyond_cel.set(true);
+        }
+        value
     }
 
-    pub fn value(&self, part: &Part, scope: &mut Scope<'r>) -> Val {
+    /// `a && b`, where a fault is lost if the other side decides; `a` is evaluated first.
+    fn both(&self, (a, b): (&Part, &Part), wanted: bool, scope: &mut Scope<'r>) -> Val {
+        let holds = |v: &Val| *v == Val::Bool(true);
+        let a = self.value(a, scope);
+        if a != Val::Fault && holds(&a) != wanted {
+            return Val::Bool(!wanted);
+        }
+        let b = self.value(b, scope);
+        match (&a, &b) {
+            (_, Val::Fault) => Val::Fault,
+            (_, b) if holds(b) != wanted => Val::Bool(!wanted),
+            (Val::Fault, _) => Val::Fault,
+            _ => Val::Bool(wanted),
+        }
+    }
+
+    /// Whether one of the values holds; a fault among others is lost where one does.
+    fn some(values: &[Val]) -> Val {
+        match values {
+            all if all.contains(&Val::Bool(true)) => Val::Bool(true),
+            all if all.contains(&Val::Fault) => Val::Fault,
+            _ => Val::Bool(false),
+        }
+    }
+
+    fn not(value: &Val) -> Val {
+        if *value == Val::Fault { Val::Fault } else { Val::Bool(*value != Val::Bool(true)) }
+    }
+
+    /// The values of `body` for the rows that pass the filter; a fault in the filter is a value, too.
+    fn filtered(&self, (many, filter, body): (&Many, Option<&Part>, &Part), scope: &mut Scope<'r>) -> Vec<Val> {
+        self.each(many, scope, |reader, scope| match filter.map(|filter| reader.value(filter, scope)) {
+            None | Some(Val::Bool(true)) => Some(reader.value(body, scope)),
+            Some(Val::Fault) => Some(Val::Fault),
+            Some(_) => None,
+        })
+    }
+
+    fn found(&self, part: &Part, scope: &mut Scope<'r>) -> Val {
         let bool = |b: bool| Val::Bool(b);
         match &part.node {
             Node::Const(value, ..) => value.clone(),
@@ -47,17 +100,34 @@ impl<'r> Reader<'r> {
                 self.follow(scope, *var, hops).1.map_or(Val::Missing, |row| row[field].clone())
             }
             Node::HasLink(var, hops) => bool(self.follow(scope, *var, hops).1.is_some()),
-            Node::Has(a) => bool(self.value(a, scope) != Val::Missing),
-            Node::Not(a) => bool(!self.holds(a, scope)),
-            Node::And(a, b) => bool(self.holds(a, scope) && self.holds(b, scope)),
-            Node::Or(a, b) => bool(self.holds(a, scope) || self.holds(b, scope)),
+            Node::Has(a) => match self.value(a, scope) {
+                Val::Fault => Val::Fault,
+                value => bool(value != Val::Missing),
+            },
+            Node::Not(a) => Self::not(&self.value(a, scope)),
+            Node::And(a, b) => self.both((a, b), true, scope),
+            Node::Or(a, b) => self.both((a, b), false, scope),
             Node::If(c, a, b) => {
-                let part = if self.holds(c, scope) { a } else { b };
-                self.value(part, scope)
+                let value = match self.value(c, scope) {
+                    Val::Fault => return Val::Fault,
+                    Val::Bool(true) => self.value(a, scope),
+                    _ => self.value(b, scope),
+                };
+                match value {
+                    Val::Int(n) if part.ty == Ty::Of(FieldType::Double) => Val::Double(n as f64),
+                    value => value,
+                }
             }
-            Node::Compare(op, a, b) => bool(compare(op, (a, &self.value(a, scope)), (b, &self.value(b, scope)))),
+            Node::Compare(op, a, b) => match (self.value(a, scope), self.value(b, scope)) {
+                (Val::Fault, _) | (_, Val::Fault) => Val::Fault,
+                (x, y) => bool(compare(op, (a, &x), (b, &y))),
+            },
+            Node::In(_, list) if list.is_empty() => bool(false),
             Node::In(a, list) => {
                 let value = self.value(a, scope);
+                if value == Val::Fault {
+                    return Val::Fault;
+                }
                 let is_equal = |item: &Part| match &item.node {
                     Node::Const(other, ..) => compare("==", (a, &value), (item, other)),
                     _ => false,
@@ -65,6 +135,7 @@ impl<'r> Reader<'r> {
                 bool(value != Val::Missing && list.iter().any(is_equal))
             }
             Node::TextTest(f, a, b) => match (self.value(a, scope), self.value(b, scope)) {
+                (Val::Fault, _) | (_, Val::Fault) => Val::Fault,
                 (Val::Text(a), Val::Text(b)) => bool(match *f {
                     "startsWith" => a.starts_with(&b),
                     "endsWith" => a.ends_with(&b),
@@ -72,14 +143,62 @@ impl<'r> Reader<'r> {
                 }),
                 _ => bool(false),
             },
+            Node::Matches(a, pattern) => match self.value(a, scope) {
+                Val::Text(a) => {
+                    // RE2's classes are of ASCII; those of Rust, and of CEL's interpreter in Rust, are not.
+                    self.is_beyond_cel.set(self.is_beyond_cel.get() || pattern.contains('\\'));
+                    let pattern = pattern.replace("\\w", "[0-9A-Za-z_]").replace("\\W", "[^0-9A-Za-z_]");
+                    bool(regex::Regex::new(&pattern).unwrap().is_match(&a))
+                }
+                Val::Fault => Val::Fault,
+                _ => bool(false),
+            },
+            Node::Concat(a, b) => match (self.value(a, scope), self.value(b, scope)) {
+                (Val::Fault, _) | (_, Val::Fault) => Val::Fault,
+                (Val::Text(a), Val::Text(b)) => Val::Text(a + &b),
+                _ => Val::Missing,
+            },
+            Node::DatePart(name, a, zone) => match self.value(a, scope) {
+                Val::Fault => Val::Fault,
+                Val::Date(date) => Val::Int(date_part(name, date.at(0, 0, 0, 0))),
+                Val::Time(us) => Val::Int(date_part(name, local(us, zone))),
+                _ => Val::Missing,
+            },
+            Node::DateIn(a, zone) => match self.value(a, scope) {
+                Val::Fault => Val::Fault,
+                Val::Time(us) => Val::Date(local(us, zone).date()),
+                _ => Val::Missing,
+            },
+            Node::Named(var, hops, name) => {
+                let row = self.follow(scope, *var, hops);
+                let condition = conditions_of(row.0.name).into_iter().find(|(known, _)| known == name).unwrap().1;
+                Self::not(&Self::not(&self.value(&condition, &mut vec![row])))
+            }
+            Node::InRows(a, many, filter, value) => {
+                let wanted = self.value(a, scope);
+                let found = self.filtered((many, filter.as_deref(), value), scope);
+                let is_equal = |found: &Val| match found {
+                    Val::Fault => Val::Fault,
+                    Val::Missing => bool(false),
+                    found => bool(wanted != Val::Missing && compare("==", (a, &wanted), (value, found))),
+                };
+                match (wanted == Val::Fault, found.is_empty()) {
+                    (true, false) => Val::Fault,
+                    // Nothing is compared where there are no rows.
+                    (true, true) => bool(false),
+                    _ => Self::some(&found.iter().map(is_equal).collect::<Vec<_>>()),
+                }
+            }
             Node::TextMap(f, a) => match (self.value(a, scope), *f) {
+                (Val::Fault, _) => Val::Fault,
                 (Val::Text(a), "lowerAscii") => Val::Text(a.to_ascii_lowercase()),
                 (Val::Text(a), "upperAscii") => Val::Text(a.to_ascii_uppercase()),
                 (Val::Text(a), _) => Val::Int(a.chars().count() as i64),
                 _ => Val::Missing,
             },
             Node::Negate(a) => match self.value(a, scope) {
-                Val::Int(n) => Val::Int(-n),
+                Val::Fault => Val::Fault,
+                Val::Int(n) => n.checked_neg().map_or(Val::Fault, Val::Int),
                 Val::Dec(n, scale) => Val::Dec(-n, scale),
                 Val::Double(d) => Val::Double(0.0 - d),
                 _ => Val::Missing,
@@ -88,30 +207,31 @@ impl<'r> Reader<'r> {
             Node::Spans(unit, n) => match self.value(n, scope) {
                 Val::Int(n) => {
                     let unit_us = match *unit {
+                        "weeks" => 7 * DAY_US,
                         "days" => DAY_US,
                         "hours" => DAY_US / 24,
                         "minutes" => 60_000_000,
                         _ => 1_000_000,
                     };
-                    Val::Span(n * unit_us)
+                    n.checked_mul(unit_us).map_or(Val::Fault, Val::Span)
                 }
+                Val::Fault => Val::Fault,
                 _ => Val::Missing,
             },
-            Node::Quantifier(f, many, body) => {
-                let count = self.each(many, scope, |reader, scope| Some(reader.holds(body, scope)));
-                let holding = count.iter().filter(|holds| **holds).count();
-                bool(match *f {
-                    "exists" => holding > 0,
-                    "all" => holding == count.len(),
-                    _ => holding == 1,
-                })
+            Node::Quantifier(f, many, filter, body) => {
+                let found = self.filtered((many, filter.as_deref(), body), scope);
+                match *f {
+                    "exists" => Self::some(&found),
+                    "all" => Self::not(&Self::some(&found.iter().map(Self::not).collect::<Vec<_>>())),
+                    _ if found.contains(&Val::Fault) => Val::Fault,
+                    _ => bool(found.iter().filter(|v| **v == Val::Bool(true)).count() == 1),
+                }
             }
             Node::Aggregate(many, filter, f, value) => {
-                let found = self.each(many, scope, |reader, scope| {
-                    let is_in = filter.as_ref().is_none_or(|filter| reader.holds(filter, scope));
-                    is_in.then(|| value.as_ref().map_or(Val::Missing, |value| reader.value(value, scope)))
-                });
-                aggregate(f, value.as_deref(), found)
+                let nothing = Part { node: Node::Const(Val::Bool(true), String::new(), true), ty: BOOL };
+                let each = value.as_deref().unwrap_or(&nothing);
+                let found = self.filtered((many, filter.as_deref(), each), scope);
+                if found.contains(&Val::Fault) { Val::Fault } else { aggregate(f, value.as_deref(), found) }
             }
         }
     }
@@ -196,6 +316,27 @@ pub fn order(a: (&Part, &Val), b: (&Part, &Val)) -> Option<Ordering> {
     }
 }
 
+/// The clock on the wall in a time zone.
+fn local(us: i64, zone: &str) -> jiff::civil::DateTime {
+    let zone = jiff::tz::TimeZone::get(if zone.is_empty() { "UTC" } else { zone }).unwrap();
+    zone.to_datetime(jiff::Timestamp::from_microsecond(us).unwrap())
+}
+
+fn date_part(name: &str, at: jiff::civil::DateTime) -> i64 {
+    match name {
+        "getFullYear" => at.year().into(),
+        "getMonth" => i64::from(at.month()) - 1,
+        "getDate" => at.day().into(),
+        "getDayOfMonth" => i64::from(at.day()) - 1,
+        "getDayOfWeek" => at.weekday().to_sunday_zero_offset().into(),
+        "getDayOfYear" => i64::from(at.day_of_year()) - 1,
+        "getHours" => at.hour().into(),
+        "getMinutes" => at.minute().into(),
+        "getSeconds" => at.second().into(),
+        _ => at.millisecond().into(),
+    }
+}
+
 pub fn instant(v: &Val) -> Option<i64> {
     match v {
         Val::Time(us) => Some(*us),
@@ -218,15 +359,26 @@ pub fn compare(op: &str, a: (&Part, &Val), b: (&Part, &Val)) -> bool {
 }
 
 pub fn arithmetic(op: &str, a: (&Part, &Val), b: (&Part, &Val)) -> Val {
+    if *a.1 == Val::Fault || *b.1 == Val::Fault {
+        return Val::Fault;
+    }
     if *a.1 == Val::Missing || *b.1 == Val::Missing {
         return Val::Missing;
     }
     if let (Val::Int(x), Val::Int(y)) = (a.1, b.1) {
-        return Val::Int(match op {
-            "+" => x + y,
-            "-" => x - y,
-            _ => x * y,
-        });
+        let exact = match op {
+            "+" => x.checked_add(*y),
+            "-" => x.checked_sub(*y),
+            "/" => x.checked_div(*y),
+            "%" if *y == -1 => Some(0),
+            "%" => x.checked_rem(*y),
+            _ => x.checked_mul(*y),
+        };
+        return exact.map_or(Val::Fault, Val::Int);
+    }
+    if op == "/" {
+        let by = as_f64(b.1);
+        return if by == 0.0 { Val::Fault } else { Val::Double(as_f64(a.1) / by) };
     }
     if let (Some((x, sx)), Some((y, sy))) = (exact(a, b), exact(b, a)) {
         if op == "*" {
@@ -238,9 +390,15 @@ pub fn arithmetic(op: &str, a: (&Part, &Val), b: (&Part, &Val)) -> Val {
     }
     match (a.1, b.1, instant(a.1), instant(b.1)) {
         (_, _, Some(x), Some(y)) => Val::Span(x - y),
-        (_, Val::Span(y), Some(x), _) => Val::Time(if op == "+" { x + y } else { x - y }),
-        (Val::Span(x), _, _, Some(y)) => Val::Time(x + y),
-        (Val::Span(x), Val::Span(y), ..) => Val::Span(if op == "+" { x + y } else { x - y }),
+        (_, Val::Span(y), Some(x), _) => {
+            let sum = if op == "+" { x.checked_add(*y) } else { x.checked_sub(*y) };
+            sum.map_or(Val::Fault, Val::Time)
+        }
+        (Val::Span(x), _, _, Some(y)) => x.checked_add(y).map_or(Val::Fault, Val::Time),
+        (Val::Span(x), Val::Span(y), ..) => {
+            let sum = if op == "+" { x.checked_add(*y) } else { x.checked_sub(*y) };
+            sum.map_or(Val::Fault, Val::Span)
+        }
         (x, y, ..) => {
             let (x, y) = (as_f64(x), as_f64(y));
             Val::Double(match op {

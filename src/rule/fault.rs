@@ -99,12 +99,46 @@ fn magnitude(typed: &Typed) -> Option<u128> {
 /// Each place that can fault with the condition under which it does; an earlier one is not true where a later is asked.
 pub(super) fn faults_of(rule: &Rule, dialect: Dialect) -> Vec<(FaultPlace, Typed)> {
     let place = |span: Range<usize>, is_division| {
+        let span = whole(&rule.text, span);
         let problem = super::Problem::new("", span.clone());
         let (line, column) = problem.line_column(&rule.text);
         FaultPlace { text: rule.text.get(span).unwrap_or_default().to_owned(), line, column, is_division }
     };
     let found = within(&rule.root, dialect).into_iter();
     found.map(|(span, is_division, condition)| (place(span, is_division), condition)).collect()
+}
+
+/// CEL places an operation at its sign and a path at its last name: widened to whole paths and closed brackets.
+fn whole(text: &str, span: Range<usize>) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let (mut start, mut end) = (span.start.min(bytes.len()), span.end.min(bytes.len()));
+    loop {
+        while start > 0 && (bytes[start - 1].is_ascii_alphanumeric() || matches!(bytes[start - 1], b'_' | b'.')) {
+            start -= 1;
+        }
+        let (mut open, mut unopened) = (0_usize, 0_usize);
+        for byte in &bytes[start..end] {
+            match byte {
+                b'(' => open += 1,
+                b')' if open == 0 => unopened += 1,
+                b')' => open -= 1,
+                _ => {}
+            }
+        }
+        if unopened > 0 && start > 0 {
+            start -= 1;
+        } else if open > 0 && end < bytes.len() {
+            end += 1;
+        } else {
+            return start..end;
+        }
+    }
+}
+
+/// All of the text that an operation was read from.
+fn extent(typed: &Typed) -> Range<usize> {
+    let parts = typed.node.parts().into_iter().map(extent);
+    parts.fold(typed.span.clone(), |all, part| all.start.min(part.start)..all.end.max(part.end))
 }
 
 type Found = (Range<usize>, bool, Typed);
@@ -134,7 +168,7 @@ fn within(typed: &Typed, dialect: Dialect) -> Vec<Found> {
     };
     if faults_itself(typed, dialect) || is_double_operation(typed) {
         let is_division = matches!(typed.node, Node::Arithmetic(Arithmetic::Divide | Arithmetic::Remainder, ..));
-        found.push((typed.span.clone(), is_division, boolean(Node::Faults(Box::new(typed.clone())))));
+        found.push((extent(typed), is_division, boolean(Node::Faults(Box::new(typed.clone())))));
     }
     found
 }

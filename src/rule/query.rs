@@ -152,6 +152,15 @@ impl<'s> Query<'s> {
 
     /// The keys of the rows, under the names of the key fields.
     pub fn keys(mut self) -> SelectStatement {
+        // Only of a whole entity, and where nothing but the one rule is asked.
+        let is_alone = self.set.is_none() && self.columns.is_empty() && self.order.is_empty();
+        if let Some(form) = self.lowering.joined.take().filter(|form| is_alone && form.len() == self.filters.len())
+            && let [root] = self.lowering.frames.as_slice()
+            && root.grouped.len() == 1
+            && let Some(select) = self.lowering.joined_select(root.clone(), form)
+        {
+            return select;
+        }
         let frame = &self.lowering.frames[0];
         let names = self.lowering.schema.entity(&frame.entity).map(|e| e.key.clone()).unwrap_or_default();
         for name in names {

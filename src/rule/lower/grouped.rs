@@ -26,23 +26,23 @@ pub(in crate::rule) struct Grouped {
     hops: Vec<String>,
     link: String,
     /// The alias under which it is joined.
-    derived: String,
-    to: String,
-    alias: String,
-    keys: Vec<(String, String)>,
+    pub(super) derived: String,
+    pub(super) to: String,
+    pub(super) alias: String,
+    pub(super) keys: Vec<(String, String)>,
     on: Expr,
     /// The rows that are asked, where the rule says so.
     restriction: Option<Expr>,
-    inner: Frame,
-    columns: Vec<Column>,
+    pub(super) inner: Frame,
+    pub(super) columns: Vec<Column>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Column {
-    ty: Type,
-    function: Function,
-    value: Option<(Expr, u8)>,
-    filter: Option<Expr>,
+pub(in crate::rule) struct Column {
+    pub(super) ty: Type,
+    pub(super) function: Function,
+    pub(super) value: Option<(Expr, u8)>,
+    pub(super) filter: Option<Expr>,
 }
 
 impl<'s> Lowering<'s> {

@@ -7,14 +7,15 @@
 mod arithmetic;
 mod compare;
 pub(super) mod grouped;
+pub(super) mod joined;
 mod joins;
 mod rows;
 mod text;
 mod time;
 
-use sea_query::{Expr, ExprTrait};
+use sea_query::{Alias, Expr, ExprTrait};
 
-use self::grouped::conjuncts;
+use self::{grouped::conjuncts, joined::Joined};
 use super::{
     Inputs, Param, Rule,
     ast::{Comparison, Node, Type, Typed},
@@ -38,6 +39,8 @@ pub(super) struct Lowering<'s> {
     is_plain: bool,
     /// Whether the next count or sum may be NULL where there is none.
     is_bare: bool,
+    /// The first rule as one join, where it has that form.
+    pub joined: Option<Joined>,
     /// The column that is there when a row is one of the set that is asked.
     pub of_set: Option<Expr>,
 }
@@ -54,6 +57,7 @@ impl<'s> Lowering<'s> {
             reducers: vec![],
             is_plain: false,
             is_bare: false,
+            joined: None,
             of_set: None,
         }
     }
@@ -64,6 +68,7 @@ impl<'s> Lowering<'s> {
         self.rule_no += 1;
         let all = conjuncts(&rule.root);
         self.reducers = self.reducers_of(&all);
+        self.joined = self.joined_of(&all);
         let mut made: Vec<Expr> = vec![];
         for (index, condition) in all.iter().enumerate() {
             let guards = &all[..index];
@@ -72,7 +77,7 @@ impl<'s> Lowering<'s> {
                 && self.of_set.is_none()
                 && guards.iter().all(|g| self.is_of_row(g) && self.reducers.contains(g));
             let lowered = self.truth(condition);
-            made.push(if faults { self.behind(guards, lowered) } else { lowered });
+            made.push(if faults { self.behind(guards, condition, lowered) } else { lowered });
         }
         self.is_plain = false;
         self.reducers.clear();
@@ -80,10 +85,22 @@ impl<'s> Lowering<'s> {
     }
 
     /// A condition that can fault is asked only of rows of the set, and only where all to its left holds.
-    fn behind(&mut self, guards: &[&Typed], condition: Expr) -> Expr {
-        let guards =
-            self.of_set.clone().into_iter().chain(guards.iter().map(|guard| self.truth(guard)).collect::<Vec<_>>());
-        match guards.reduce(ExprTrait::and) {
+    ///
+    /// PostgreSQL may ask a condition on the row behind a link of rows that nothing leads to, before it joins; a guard
+    /// that reads the row itself keeps it from that.
+    fn behind(&mut self, guards: &[&Typed], of: &Typed, condition: Expr) -> Expr {
+        let reads_link = |part: &Typed| matches!(&part.node, Node::Field { var: 0, hops, .. } if !hops.is_empty());
+        let key = self.schema.entity(&self.frames[0].entity).and_then(|e| e.key.first());
+        let own = match (&self.of_set, key) {
+            (Some(of_set), _) => Some(of_set.clone()),
+            (None, Some(key)) if of.any(&mut |part| reads_link(part)) => {
+                let key = Expr::col((Alias::new(&self.frames[0].alias), Alias::new(key)));
+                Some(key.is_not_null())
+            }
+            _ => None,
+        };
+        let guards: Vec<Expr> = guards.iter().map(|guard| self.truth(guard)).collect();
+        match own.into_iter().chain(guards).reduce(ExprTrait::and) {
             Some(guard) => self.custom("CASE WHEN ? THEN ? ELSE FALSE END", [guard, condition]),
             None => condition,
         }
@@ -96,7 +113,7 @@ impl<'s> Lowering<'s> {
         self.reducers = self.reducers_of(&conjuncts(&rule.root));
         let solid = self.solid(&rule.root);
         self.reducers.clear();
-        if can_fault(&rule.root, self.dialect) { self.behind(&[], solid) } else { solid }
+        if can_fault(&rule.root, self.dialect) { self.behind(&[], &rule.root, solid) } else { solid }
     }
 
     /// The number of the first of `conditions` that holds, or NULL.

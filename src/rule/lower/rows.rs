@@ -25,7 +25,8 @@ impl<'s> Lowering<'s> {
         (comparison, a, b): (Comparison, &Typed, &Typed),
         is_negated: bool,
     ) -> Option<Expr> {
-        let (Node::Aggregate { many, filter, function: Function::Count, .. }, Node::Integer(n)) = (&a.node, &b.node)
+        let (true, Node::Aggregate { many, filter, .. }, Node::Integer(n)) =
+            (self.is_existence(comparison, a, b), &a.node, &b.node)
         else {
             return None;
         };
@@ -36,6 +37,16 @@ impl<'s> Lowering<'s> {
         };
         let exists = self.exists(many, filter.as_deref(), false);
         Some(if is_some != is_negated { exists } else { Expr::not(exists) })
+    }
+
+    /// Whether a count is only asked whether there is one.
+    pub(super) fn is_existence(&self, comparison: Comparison, a: &Typed, b: &Typed) -> bool {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        matches!(
+            (&a.node, comparison, &b.node),
+            (Node::Aggregate { function: Function::Count, .. }, Greater | Equal | LessOrEqual, Node::Integer(0))
+                | (Node::Aggregate { function: Function::Count, .. }, GreaterOrEqual | Less, Node::Integer(1))
+        )
     }
 
     /// The subquery of a to-many link with its frame pushed; the caller lowers what is inside, then closes it.
@@ -151,8 +162,10 @@ impl<'s> Lowering<'s> {
         let parts: Vec<&Typed> = filter.into_iter().chain(value).collect();
         let is_outside = parts.iter().any(|part| part.looks_outside(many.inner));
         let can_fault = parts.iter().any(|part| can_fault(part, self.dialect));
-        // Only where the table can be held to the very rows that are asked may a part of it fault.
-        let is_group = !is_outside && (!can_fault || self.is_plain && many.var == 0);
+        // Only where the table can be held to the very rows that are asked may a value of it fault; a filter is asked
+        // before that.
+        let filter_faults = filter.is_some_and(|filter| self::can_fault(filter, self.dialect));
+        let is_group = !is_outside && !filter_faults && (!can_fault || self.is_plain && many.var == 0);
         let found = if is_group {
             self.grouped(many, filter, (ty, function), value, can_fault)
         } else {

@@ -371,6 +371,24 @@ impl Maker<'_> {
         Part { node, ty: BOOL }
     }
 
+    /// Conditions on the row itself, and on aggregates of its rows.
+    pub fn row_and_group(&mut self) -> Part {
+        let mut all = vec![self.comparison(0)];
+        for _ in 0..=self.dice.below(3) {
+            let of = if self.dice.below(2) == 0 {
+                self.count(1)
+            } else {
+                self.aggregate(&["sum", "min", "max"], Ty::Of(Integer), 1)
+            };
+            let Some(of) = of else { continue };
+            let to = self.constant(Integer);
+            let op = self.dice.one_of(&["<", ">", "==", "!=", ">="]);
+            all.push(Part { node: Node::Compare(op, Box::new(of), Box::new(to)), ty: BOOL });
+        }
+        let and = |a, b| Part { node: Node::And(Box::new(a), Box::new(b)), ty: BOOL };
+        all.into_iter().reduce(and).unwrap()
+    }
+
     /// A division, guarded from the left or not.
     fn division(&mut self) -> Part {
         let int = |n: i64| Box::new(Part { node: Node::Const(Val::Int(n), n.to_string(), true), ty: Ty::Of(Integer) });

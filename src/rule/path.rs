@@ -63,6 +63,10 @@ pub fn check_path(text: &str, schema: &Schema, entity: &str) -> Result<Path, Pro
             let Some(next) = schema.entity(&link.to) else {
                 return Err(Problem::new(format!("{}.{name} leads to no entity", at.name), span.clone()));
             };
+            if next.is_history {
+                let message = format!("`{name}` is the history of what was sent, and only rules read it");
+                return Err(Problem::new(message, span.clone()));
+            }
             path.hops.push((*name).to_owned());
             path.is_many |= link.is_many;
             path.entity.clone_from(&link.to);

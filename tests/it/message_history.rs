@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use campanile::{
     api::DatasetSpec,
     plan::dataset::schema_of,
-    rule::{Inputs, Query, check},
+    rule::{Inputs, Query, check, check_path},
     store::{
         Sql, Store,
         campaign::{NewRun, Origin, Run},
@@ -183,6 +183,8 @@ async fn answers(store: Store) {
         }
     }
     let schema = schema_of(&serde_yaml::from_str(TOWN).unwrap(), "ns", "town", store.dialect());
+    let problem = check_path("person.messages.outcome", &schema, "person").unwrap_err();
+    assert_eq!(problem.to_string(), "`messages` is the history of what was sent, and only rules read it");
     let problem = check("message.campaign == 'spring'", &schema, "message", &BTreeMap::new()).unwrap_err();
     assert_eq!(
         problem.to_string(),

@@ -201,8 +201,8 @@ impl Arithmetic {
 pub enum Function {
     Count,
     Sum,
-    /// A sum in floating point: whether the exact one is out of range.
-    Total,
+    /// The upper half of a sum's 64 bits, which is out of its own range where the sum is.
+    UpperSum,
     Average,
     Minimum,
     Maximum,

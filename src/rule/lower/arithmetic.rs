@@ -5,7 +5,7 @@ use sea_query::{Expr, ExprTrait};
 use super::Lowering;
 use crate::rule::{
     Param,
-    ast::{Arithmetic, Node, Type, Typed},
+    ast::{Arithmetic, Function, Node, Type, Typed},
     fault::{faults_itself, is_double_operation},
     number::{scale_of, scaled},
     schema::{Dialect, FieldType},
@@ -181,13 +181,13 @@ impl Lowering<'_> {
                 }
             }
             (Node::Aggregate { many, filter, value, .. }, dialect) => {
-                // As a Double where SQLite's own sum would fault.
-                let (ty, name) = match dialect {
-                    Dialect::Postgres => (typed.ty, "sum"),
-                    Dialect::Sqlite => (Type::DOUBLE, "total"),
+                // SQLite's own sum would fault, so that its halves are summed.
+                let (function, range) = match dialect {
+                    Dialect::Postgres => (Function::Sum, RANGE),
+                    Dialect::Sqlite => (Function::UpperSum, "NOT BETWEEN -2147483648 AND 2147483647"),
                 };
-                let sum = self.plain_sum(many, filter.as_deref(), (ty, name), value.as_deref());
-                self.custom(&format!("? {RANGE}"), [sum])
+                let sum = self.plain_sum(many, filter.as_deref(), (typed.ty, function), value.as_deref());
+                self.custom(&format!("? {range}"), [sum])
             }
             _ => super::always(false),
         }

@@ -230,10 +230,9 @@ impl<'s> Lowering<'s> {
         &mut self,
         many: &Many,
         filter: Option<&Typed>,
-        (ty, name): (Type, &str),
+        (ty, function): (Type, Function),
         value: Option<&Typed>,
     ) -> Expr {
-        let function = if name == "total" { Function::Total } else { Function::Sum };
         self.correlated(many, filter, (ty, function), value)
     }
 
@@ -254,7 +253,9 @@ impl<'s> Lowering<'s> {
         };
         match (function, self.dialect) {
             (Function::Count | Function::Sum, _) => call("sum"),
-            (Function::Total, _) => call("total"),
+            (Function::UpperSum, _) => {
+                self.custom("(sum(? >> 32) + (sum(? & 4294967295) >> 32))", [value.clone(), value.clone()])
+            }
             (Function::Average, Dialect::Postgres) => self.custom("CAST(? AS double precision)", [call("avg")]),
             (Function::Average, Dialect::Sqlite) if scale == 0 => call("avg"),
             (Function::Average, Dialect::Sqlite) => {

@@ -195,9 +195,20 @@ pub struct FileSource {
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
     pub format: FileFormat,
-    /// How often the folder is looked at where no file notification arrives.
+    /// How often it is looked at where no file notification arrives.
     #[serde(default = "every")]
     pub every: Duration,
+    /// Whether a file says what changed or all that there is.
+    #[serde(default, skip_serializing_if = "Contents::is_default")]
+    pub contents: Contents,
+    /// Rows that one snapshot may delete, as a number or a percent of those there are; past it the snapshot is refused. 2% unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<IntOrString>,
+    /// A file is read once one stands beside it whose name matches this pattern (`*` and `?`), such as `*.done`: it
+    /// completes the files whose names begin like it, or all that are not newer if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub complete_when: Option<String>,
     /// The zone of timestamps without an offset (IANA name); UTC unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -214,6 +225,26 @@ fn every() -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FileFormat {
     CSV,
+    /// One JSON object in each line.
+    JSONL,
+    Parquet,
+}
+
+/// What a file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Contents {
+    /// Its rows are upserts; a column `_change_request_type` of `u` or `d` may say that one is a delete.
+    #[default]
+    Changes,
+    /// It is all that there is: what is absent is deleted. Of several files the last by name counts, with `completeWhen`
+    /// all that the last one completes.
+    Snapshot,
+}
+
+impl Contents {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which entity is the person.
@@ -337,7 +368,24 @@ pub struct EntityStatus {
     pub rejects: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ingested_at: Option<Time>,
+    /// When the source was last looked at and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<Time>,
+    /// From a file's appearance until its rows could be used by a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyStatus>,
     /// What is wrong with the newest file that was refused: file, line and reason, never a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// In milliseconds, of the newest files, at most 1,000.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyStatus {
+    pub last_ms: i64,
+    pub p50_ms: i64,
+    pub p99_ms: i64,
+    /// Files among which the percentiles are.
+    pub files: i64,
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    ingest::Arrivals,
     reconcile::{Loaded, Queue, World},
     send::dispatch::Dispatcher,
     source::{Kind, catalog::Catalog, cluster::Cluster},
@@ -88,6 +89,7 @@ async fn start(args: Args) -> Result<End, End> {
         data: args.data,
         not_mine,
         loaded: Loaded::default(),
+        arrivals: Arrivals::default(),
     });
     cluster.attach(&world);
     for kind in Kind::ALL {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    ingest::Arrivals,
     reconcile::{Loaded, Queue, World},
     rule::Dialect,
     send::dispatch::Dispatcher,
@@ -92,6 +93,7 @@ async fn start(args: Args) -> Result<End, End> {
         data: None,
         not_mine: None,
         loaded: Loaded::default(),
+        arrivals: Arrivals::default(),
     });
     folder.attach(&world);
     folder.restore().await?;

@@ -176,6 +176,11 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
             ));
         }
     }
+    let version = entity.fields.iter().find(|f| Some(&f.name) == entity.version.as_ref());
+    if version.is_some_and(|f| f.kind == FieldKind::Boolean || entity.key.contains(&f.name)) {
+        let message = "a version is a field by which rows are newer or older: not a Boolean, and not of the key";
+        found.push(Finding::new(this, at("version".to_owned()), message.to_owned()));
+    }
     if let Some(zone) = entity.source.as_ref().and_then(|s| s.files.time_zone.as_ref())
         && jiff::tz::TimeZone::get(zone).is_err()
     {

@@ -1,6 +1,6 @@
 //! Dataset: its tables made, its files read. It is ready once every file that is there is in.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -9,21 +9,30 @@ use crate::{
     api::{
         DatasetSpec, DatasetStatus,
         condition::{Reason, Standing, whole_seconds},
-        dataset::{Entity, EntityStatus},
+        dataset::{EntityStatus, FileSource, LatencyStatus},
     },
-    ingest::{self, Found, SETTLED_MS},
+    ingest::{
+        self,
+        place::{Found, Site},
+    },
     plan,
     source::{Key, Kind, catalog::Object},
     store::{self, entity::Place},
 };
 
+/// A file that is about to settle is not looked at all the time.
+const SOON: Duration = Duration::from_millis(20);
+
 /// What a look at the sources found.
 #[derive(Default)]
 struct Looked {
     unsettled: usize,
+    incomplete: usize,
+    settles_in: Duration,
     problems: Vec<String>,
     refused: Vec<String>,
-    read: usize,
+    /// The entities that have new rows.
+    read: BTreeSet<String>,
 }
 
 pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> {
@@ -36,14 +45,14 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     };
     if let Some(owner) = &world.not_mine {
         let standing = Standing::Stalled(Reason::StoreNotMine, owner.clone());
-        write(object, Some(&spec), &standing, world).await?;
+        write(object, Some((&spec, None)), &standing, world).await?;
         return Ok(Action::Await);
     }
     let place = Place { namespace: &object.key.namespace, dataset: &object.key.name, dialect: world.store.dialect() };
     for entity in &spec.entities {
         match world.store.ensure_entity(place, entity).await {
             Err(store::Error::Refused(message)) => {
-                write(object, Some(&spec), &Standing::Stalled(Reason::Invalid, message), world).await?;
+                write(object, Some((&spec, None)), &Standing::Stalled(Reason::Invalid, message), world).await?;
                 return Ok(Action::Await);
             }
             other => other?,
@@ -60,12 +69,12 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     if retired.runs > 0 || retired.rejects > 0 {
         tracing::info!(dataset = place.dataset, runs = retired.runs, rejects = retired.rejects, "past their retention");
     }
-    write(object, Some(&spec), &standing, world).await?;
+    write(object, Some((&spec, Some(&looked))), &standing, world).await?;
     let until_next = retired.next.map(|next| next.duration_since(world.clock.now()).try_into().unwrap_or_default());
     let every = spec.entities.iter().filter_map(|e| e.source.as_ref()).map(|s| s.files.every.as_std()).min();
     let every = every.into_iter().chain(until_next).min();
     Ok(match every {
-        _ if looked.unsettled > 0 => Action::Soon(Duration::from_millis(SETTLED_MS / 2)),
+        _ if looked.unsettled > 0 => Action::Soon(looked.settles_in.clamp(SOON, ingest::place::SETTLED)),
         Some(every) => Action::Later(every.max(Duration::from_secs(1))),
         None => Action::Await,
     })
@@ -79,54 +88,71 @@ fn validate(object: &Object) -> Result<DatasetSpec, Standing> {
 
 /// Reads every file that is new, by name; one that is being written is left for the next look.
 async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &World) -> Result<Looked, Error> {
-    let mut looked = Looked::default();
+    let mut looked = Looked { settles_in: Duration::MAX, ..Looked::default() };
     for entity in &spec.entities {
         let Some(source) = &entity.source else { continue };
-        let files = match look(object, world, source.files.url.clone()).await {
-            Ok(files) => files,
+        let now = world.clock.now();
+        let found = match site(object, &source.files, world) {
+            Ok(site) => site.look(&world.arrivals).await.map(|found| (site, found)),
+            Err(problem) => Err(problem),
+        };
+        let (site, found) = match found {
+            Ok(found) => found,
             Err(problem) => {
                 looked.problems.push(problem);
                 continue;
             }
         };
-        let known = world.store.files_read(place, &entity.name).await?;
-        let shape = ingest::shape_of(entity);
-        for file in files {
-            let old = known.iter().find(|k| k.path == file.name && k.stamp == file.stamp && k.shape == shape);
-            if let Some(old) = old {
-                looked.refused.extend(old.problem.iter().map(|p| format!("{}: {p}", file.name)));
-            } else if !file.is_settled {
-                looked.unsettled += 1;
-            } else {
-                let note = read(world, place, spec, entity, &file).await?;
-                looked.read += 1;
-                looked.refused.extend(note.iter().map(|p| format!("{}: {p}", file.name)));
-            }
+        let reader =
+            ingest::Reader { store: &world.store, place, dataset: spec, entity, source: &source.files, site: &site };
+        match read(&reader, found, &mut looked, world).await {
+            Ok(()) => world.store.note_look(place, &entity.name, now).await?,
+            Err(ingest::Failure::Lost(problem)) => looked.problems.push(problem),
+            Err(ingest::Failure::Store(error)) => return Err(error.into()),
         }
     }
     Ok(looked)
 }
 
 async fn read(
+    reader: &ingest::Reader<'_>,
+    found: Vec<Found>,
+    looked: &mut Looked,
     world: &World,
-    place: Place<'_>,
-    spec: &DatasetSpec,
-    entity: &Entity,
-    file: &Found,
-) -> Result<Option<String>, Error> {
-    let note = ingest::read_file(&world.store, place, spec, entity, file, world.clock.now()).await?;
-    tracing::info!(file = file.name, rows = note.rows, rejected = note.rejected, problem = note.problem, "read");
-    Ok(note.problem)
+) -> Result<(), ingest::Failure> {
+    let known = world.store.files_read(reader.place, &reader.entity.name).await?;
+    let has_looked = world.store.last_look(reader.place, &reader.entity.name).await?.is_some();
+    let work = ingest::unit::plan(reader.entity, reader.source, found, &known);
+    looked.unsettled += work.unsettled;
+    looked.incomplete += work.incomplete;
+    looked.settles_in = looked.settles_in.min(work.settles_in);
+    looked.refused.extend(work.refused);
+    for (file, newer) in &work.superseded {
+        reader.pass_over(file, newer, world.clock.now()).await?;
+    }
+    for unit in &work.units {
+        let notes = reader.read(unit, world.clock.now()).await?;
+        // What lay there before anybody looked did not arrive, nor did what is read again for a new field.
+        let is_new = |file: &Found| !known.iter().any(|k| k.path == file.name && k.stamp == file.stamp);
+        if has_looked && unit.iter().all(is_new) {
+            reader.note_arrivals(unit).await?;
+        }
+        for note in notes {
+            tracing::info!(file = note.path, rows = note.rows, rejected = note.rejected, problem = note.problem, "read");
+            looked.refused.extend(note.problem.map(|p| format!("{}: {p}", note.path)));
+        }
+        looked.read.insert(reader.entity.name.to_string());
+    }
+    Ok(())
 }
 
-async fn look(object: &Object, world: &World, url: String) -> Result<Vec<Found>, String> {
+fn site(object: &Object, source: &FileSource, world: &World) -> Result<Site, String> {
     let base = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from)).or_else(|| world.data.clone());
     let Some(base) = base else {
-        return Err(format!("`{url}`: this controller has no --data directory"));
+        return Err(format!("`{}`: this controller has no --data directory", source.url));
     };
     // In the folder home a manifest reaches what lies beside and below it; in a cluster the data directory.
-    let found = tokio::task::spawn_blocking(move || ingest::look(&base, &base, &url)).await;
-    found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    Ok(Site::local(&base, &base, &source.url))
 }
 
 fn stands(looked: &Looked) -> Standing {
@@ -139,14 +165,23 @@ fn stands(looked: &Looked) -> Standing {
     if looked.unsettled > 0 {
         return Standing::Working(Reason::Loading, format!("{} files are being written", looked.unsettled));
     }
-    Standing::Ready(Reason::Loaded, "every file is in".to_owned())
+    let waiting = match looked.incomplete {
+        0 => String::new(),
+        n => format!("; {n} wait for what completes them"),
+    };
+    Standing::Ready(Reason::Loaded, format!("every file is in{waiting}"))
 }
 
-async fn write(object: &Object, spec: Option<&DatasetSpec>, standing: &Standing, world: &World) -> Result<(), Error> {
+async fn write(
+    object: &Object,
+    spec: Option<(&DatasetSpec, Option<&Looked>)>,
+    standing: &Standing,
+    world: &World,
+) -> Result<(), Error> {
     let mut status: DatasetStatus = object.status();
     status.observed_generation = object.generation;
-    if let Some(spec) = spec.filter(|_| world.not_mine.is_none() && standing.reason() != Reason::Invalid) {
-        status.entities = entities(object, spec, world).await?;
+    if let Some((spec, looked)) = spec.filter(|_| world.not_mine.is_none() && standing.reason() != Reason::Invalid) {
+        status.entities = entities(object, spec, looked, &status.entities, world).await?;
         status.entity_count = i64::try_from(spec.entities.len()).unwrap_or(0);
         status.rows = status.entities.iter().map(|e| e.rows).sum();
         status.rejected = status.entities.iter().map(|e| e.rejected).sum();
@@ -155,20 +190,42 @@ async fn write(object: &Object, spec: Option<&DatasetSpec>, standing: &Standing,
     world.write(object, status).await
 }
 
-async fn entities(object: &Object, spec: &DatasetSpec, world: &World) -> Result<Vec<EntityStatus>, Error> {
+async fn entities(
+    object: &Object,
+    spec: &DatasetSpec,
+    looked: Option<&Looked>,
+    before: &[EntityStatus],
+    world: &World,
+) -> Result<Vec<EntityStatus>, Error> {
     let place = Place { namespace: &object.key.namespace, dataset: &object.key.name, dialect: world.store.dialect() };
     let mut found = vec![];
     for entity in &spec.entities {
-        let count = world.store.entity_count(place, &entity.name).await?;
+        let name = &*entity.name;
+        let old = before.iter().find(|e| e.name == name);
+        // Counting reads the whole table, so it is done where rows came.
+        let rows = match old {
+            Some(old) if looked.is_some_and(|l| !l.read.contains(name)) => old.rows,
+            _ => world.store.entity_rows(place, name).await?,
+        };
+        let files = world.store.file_count(place, name).await?;
+        let latency = world.store.latency(place, name).await?;
+        let seconds = |at: jiff::Timestamp| Time(whole_seconds(at));
         found.push(EntityStatus {
-            name: entity.name.to_string(),
-            table: place.table_name(&entity.name),
-            rows: count.rows,
-            files: count.files,
-            rejected: count.rejected,
-            rejects: (count.rejected > 0).then(|| "reject".to_owned()),
-            last_ingested_at: count.last_ingested.map(|at| Time(whole_seconds(at))),
-            problem: count.problem,
+            name: name.to_owned(),
+            table: place.table_name(name),
+            rows,
+            files: files.files,
+            rejected: files.rejected,
+            rejects: (files.rejected > 0).then(|| "reject".to_owned()),
+            last_ingested_at: files.last_ingested.map(seconds),
+            looked_at: world.store.last_look(place, name).await?.map(seconds),
+            latency: latency.map(|l| LatencyStatus {
+                last_ms: l.last_ms,
+                p50_ms: l.p50_ms,
+                p99_ms: l.p99_ms,
+                files: l.files,
+            }),
+            problem: files.problem,
         });
     }
     Ok(found)

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     api::condition::{self, Reason, Standing},
     clock::Clock,
+    ingest::Arrivals,
     plan::Finding,
     send::{dispatch::Watch, gate::Gate},
     source::{
@@ -63,6 +64,8 @@ pub struct World {
     /// Datasets whose files this process has found to be in. What an earlier process wrote into a status says nothing
     /// about the files that are there now.
     pub loaded: Loaded,
+    /// Files that were renamed into place.
+    pub arrivals: Arrivals,
 }
 
 /// The datasets that are loaded.

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, duration::Duration, name::Word};
+use super::{NEVER_OBSERVED, channel::SecretRef, duration::Duration, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -129,6 +129,27 @@ pub struct Entity {
     /// Where the rows come from; without it the table stays empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<EntitySource>,
+    /// How old the last successful look at the source may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
+}
+
+/// Measured from the last successful look at the source, whether or not that found anything new.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Freshness {
+    pub max_age: Duration,
+    #[serde(default)]
+    pub when_stale: WhenStale,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenStale {
+    /// No run starts.
+    #[default]
+    Hold,
+    /// The condition `Fresh` and an event say so.
+    Warn,
 }
 
 /// One column.
@@ -191,9 +212,23 @@ pub struct EntitySource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileSource {
-    /// A file or a folder, relative to the manifest's own folder (in a cluster: to the controller's data directory).
+    /// A file or a folder, relative to the manifest's own folder (in a cluster: to the controller's data directory); or
+    /// `s3://`, `gs://` or `az://` with a bucket and what its objects' names begin with; or `https://` and one file.
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
+    /// Where an object store is reached that is not its provider's own, such as `https://minio.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub endpoint: Option<String>,
+    /// The region of an `s3://` bucket; `us-east-1` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<String>,
+    /// The Secret with which it is reached; without one only what is open to everybody. Keys: `access_key_id`,
+    /// `secret_access_key`, `session_token` (s3); `service_account_key` (gs); `account`, `access_key` (az); `token` or
+    /// `username`, `password` (https).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
     pub format: FileFormat,
     /// How often it is looked at where no file notification arrives.
     #[serde(default = "every")]

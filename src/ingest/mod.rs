@@ -7,6 +7,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`place`] | where files are, and what is there |
+//! | [`remote`], `http` | object stores, and the client that they are reached by |
+//! | [`reach`] | what a namespace may reach |
 //! | `arrivals` | which of them were renamed into place |
 //! | [`unit`] | which are read, and which together |
 //! | [`format`] | CSV, JSON Lines, Parquet; gzip and zstd |
@@ -17,7 +19,10 @@ mod arrivals;
 mod cell;
 mod feed;
 pub mod format;
+mod http;
 pub mod place;
+pub mod reach;
+pub mod remote;
 pub mod unit;
 
 use std::time::SystemTime;
@@ -35,7 +40,7 @@ use self::{
 use crate::{
     api::{
         DatasetSpec,
-        dataset::{Contents, Entity, FileSource},
+        dataset::{Contents, Entity, FileFormat, FileSource},
     },
     store::{
         self, Store,
@@ -88,6 +93,7 @@ impl Reader<'_> {
     /// Of the store, or if a file cannot be reached: a file that cannot be read is noted with its problem.
     pub async fn read(&self, unit: &[Found], now: Timestamp) -> Result<Vec<FileRead>, Failure> {
         let mut target = None;
+        unit.iter().for_each(|file| tracing::info!(file = file.name, "reads"));
         loop {
             let mut tx = self.store.begin().await?;
             let file_no = tx.begin_file(self.place, &self.entity.name).await?;
@@ -180,13 +186,7 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    async fn load(
-        &self,
-        tx: &mut store::Tx,
-        unit: &[Found],
-        target: Target,
-        file_no: i64,
-    ) -> Result<Loaded, Stopped> {
+    async fn load(&self, tx: &mut store::Tx, unit: &[Found], target: Target, file_no: i64) -> Result<Loaded, Stopped> {
         let failed = |e: store::Error| Stopped::Failed(Failure::Store(e));
         if target == Target::Stage {
             tx.open_stage(self.place, self.entity).await.map_err(failed)?;
@@ -200,7 +200,7 @@ impl Reader<'_> {
         let (site, format, files) = (self.site.clone(), self.source.format, unit.to_vec());
         let reading = tokio::task::spawn_blocking(move || {
             for (index, file) in files.iter().enumerate() {
-                let input = site.open(file).map_err(|halt| (index, halt))?;
+                let input = site.open(file, format != FileFormat::Parquet).map_err(|halt| (index, halt))?;
                 format::read(format, input, &reading, &mut feed).map_err(|halt| (index, halt))?;
                 feed.end_file();
             }
@@ -299,7 +299,8 @@ impl Reader<'_> {
         let (allowed, words) = allowance(Some(limit), "", counts.rows + counts.deleted + counts.rejected);
         let first =
             counts.rejects.first().map_or(String::new(), |r| format!("; first in line {}: {}", r.line, r.reason));
-        (counts.rejected > allowed).then(|| format!("{} bad rows are more than maxRejects {words}{first}", counts.rejected))
+        (counts.rejected > allowed)
+            .then(|| format!("{} bad rows are more than maxRejects {words}{first}", counts.rejected))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where files are, and what is there: a folder of this machine.
+//! Where files are, and what is there: a folder of this machine, or an object store.
 
 use std::{
     fs::{self, File},
@@ -10,12 +10,13 @@ use std::{
 use super::{
     arrivals::Arrivals,
     format::{Halt, Input},
+    remote::Remote,
 };
 
 /// A writer that pauses longer inside one file should rename it into place.
 pub const SETTLED: Duration = Duration::from_millis(500);
 /// More files under one source are likely a wrong folder.
-const FILES_MAX: usize = 100_000;
+pub(super) const FILES_MAX: usize = 100_000;
 
 /// A file that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,21 +30,40 @@ pub struct Found {
     pub appeared: SystemTime,
     /// How long it must stay unchanged before it is read; nothing if it has.
     pub settles_in: Duration,
-    at: PathBuf,
+    pub(super) at: At,
+}
+
+/// How a file is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Path(PathBuf),
+    Object(object_store::path::Path, u64),
 }
 
 /// Where an entity's files are.
 #[derive(Clone, Debug)]
-pub struct Site {
+pub enum Site {
+    Folder(Folder),
+    Remote(Remote),
+}
+
+/// A folder or a file of this machine.
+#[derive(Clone, Debug)]
+pub struct Folder {
     root: PathBuf,
     base: PathBuf,
     url: String,
 }
 
+/// Whether a URL leads off this machine.
+pub fn is_remote(url: &str) -> bool {
+    url.contains("://") && !url.starts_with("file://")
+}
+
 impl Site {
     /// A folder or a file; `url` is relative to `base` and cannot leave `root`.
     pub fn local(root: &Path, base: &Path, url: &str) -> Self {
-        Self { root: root.to_owned(), base: base.to_owned(), url: url.to_owned() }
+        Self::Folder(Folder { root: root.to_owned(), base: base.to_owned(), url: url.to_owned() })
     }
 
     /// What is there, by name; hidden files are not.
@@ -51,21 +71,32 @@ impl Site {
     /// # Errors
     /// Why it cannot be looked at, in words.
     pub async fn look(&self, arrivals: &Arrivals) -> Result<Vec<Found>, String> {
-        let site = self.clone();
+        let folder = match self {
+            Self::Remote(remote) => return remote.look().await,
+            Self::Folder(folder) => folder.clone(),
+        };
         let arrivals = arrivals.clone();
-        let found = tokio::task::spawn_blocking(move || site.look_local(&arrivals)).await;
+        let found = tokio::task::spawn_blocking(move || folder.look(&arrivals)).await;
         found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     }
 
-    /// Opens a file that was found; blocks.
+    /// Opens a file that was found; blocks. `is_stream` says that it is read from its beginning to its end.
     ///
     /// # Errors
     /// If it is no longer there.
-    pub fn open(&self, found: &Found) -> Result<Input, Halt> {
-        File::open(&found.at).map(Input::File).map_err(|e| Halt::Lost(e.to_string()))
+    pub fn open(&self, found: &Found, is_stream: bool) -> Result<Input, Halt> {
+        match (self, &found.at) {
+            (Self::Folder(_), At::Path(path)) => {
+                File::open(path).map(Input::File).map_err(|e| Halt::Lost(e.to_string()))
+            }
+            (Self::Remote(remote), At::Object(path, size)) => remote.open(path, *size, &found.stamp, is_stream),
+            _ => Err(Halt::Lost("it is in another place".to_owned())),
+        }
     }
+}
 
-    fn look_local(&self, arrivals: &Arrivals) -> io::Result<Vec<Found>> {
+impl Folder {
+    fn look(&self, arrivals: &Arrivals) -> io::Result<Vec<Found>> {
         let url = &self.url;
         let wanted = self.base.join(url.trim_start_matches("file://"));
         let lost = |e: io::Error| io::Error::new(e.kind(), format!("`{url}`: {e}"));
@@ -114,7 +145,7 @@ impl Site {
             modified,
             appeared: appeared(&meta).max(modified),
             settles_in: if is_renamed { Duration::ZERO } else { SETTLED.saturating_sub(age) },
-            at: path,
+            at: At::Path(path),
         })
     }
 }

@@ -38,10 +38,7 @@ pub fn fields_of(entity: &Entity) -> String {
 pub fn limits_of(entity: &Entity, source: &FileSource) -> String {
     let required = entity.fields.iter().filter(|f| f.required).map(|f| &*f.name).collect::<Vec<_>>().join(",");
     let FileSource { contents, format, max_rejects, max_deletes, time_zone, .. } = source;
-    format!(
-        "{}|{required}|{contents:?}|{format:?}|{max_rejects:?}|{max_deletes:?}|{time_zone:?}",
-        fields_of(entity)
-    )
+    format!("{}|{required}|{contents:?}|{format:?}|{max_rejects:?}|{max_deletes:?}|{time_zone:?}", fields_of(entity))
 }
 
 /// Decides about the files that were found, by what is known of them.

@@ -176,6 +176,16 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
             ));
         }
     }
+    if let (Some(freshness), Some(source)) = (&entity.freshness, &entity.source)
+        && freshness.max_age <= source.files.every
+    {
+        let message = format!("the source is looked at every {}, so this must be longer", source.files.every);
+        found.push(Finding::new(this, at("freshness.maxAge".to_owned()), message));
+    }
+    if entity.freshness.is_some() && entity.source.is_none() {
+        let message = format!("{} has no source that could be fresh or stale", entity.name);
+        found.push(Finding::new(this, at("freshness".to_owned()), message));
+    }
     let version = entity.fields.iter().find(|f| Some(&f.name) == entity.version.as_ref());
     if version.is_some_and(|f| f.kind == FieldKind::Boolean || entity.key.contains(&f.name)) {
         let message = "a version is a field by which rows are newer or older: not a Boolean, and not of the key";

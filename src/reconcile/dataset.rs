@@ -8,20 +8,30 @@ use super::{Action, Error, World, sentence, stand};
 use crate::{
     api::{
         DatasetSpec, DatasetStatus,
-        condition::{Reason, Standing, whole_seconds},
-        dataset::{EntityStatus, FileSource, LatencyStatus},
+        condition::{self, Reason, Standing, whole_seconds},
+        dataset::{Entity, EntityStatus, FileSource, LatencyStatus, WhenStale},
     },
     ingest::{
         self,
-        place::{Found, Site},
+        place::{Found, Site, is_remote},
+        remote::{Address, Remote},
     },
     plan,
-    source::{Key, Kind, catalog::Object},
+    source::{Key, Kind, Weight, catalog::Object},
     store::{self, entity::Place},
 };
 
+impl Looked {
+    /// A source that cannot be reached is a problem at once, unless the author said how old its data may be.
+    fn fail(&mut self, entity: &Entity, problem: String) {
+        if entity.freshness.is_some() { self.borne.push(problem) } else { self.problems.push(problem) }
+    }
+}
+
 /// A file that is about to settle is not looked at all the time.
 const SOON: Duration = Duration::from_millis(20);
+/// How long until a source that was lost is looked for again.
+const LOST: Duration = Duration::from_secs(5);
 
 /// What a look at the sources found.
 #[derive(Default)]
@@ -30,7 +40,13 @@ struct Looked {
     incomplete: usize,
     settles_in: Duration,
     problems: Vec<String>,
+    /// Troubles that a declared freshness bears for a while.
+    borne: Vec<String>,
     refused: Vec<String>,
+    /// What is older than it may be, and whether that holds runs.
+    stale: Vec<(String, WhenStale)>,
+    /// When the next source becomes too old.
+    stale_in: Option<Duration>,
     /// The entities that have new rows.
     read: BTreeSet<String>,
 }
@@ -75,7 +91,12 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     let every = every.into_iter().chain(until_next).min();
     Ok(match every {
         _ if looked.unsettled > 0 => Action::Soon(looked.settles_in.clamp(SOON, ingest::place::SETTLED)),
-        Some(every) => Action::Later(every.max(Duration::from_secs(1))),
+        // A source that was lost is looked for sooner, so that a short trouble does not make it stale.
+        Some(every) if !looked.borne.is_empty() => Action::Later(every.min(LOST)),
+        Some(every) => {
+            let next = looked.stale_in.map_or(every, |left| every.min(left + SOON));
+            Action::Later(next.max(Duration::from_secs(1)))
+        }
         None => Action::Await,
     })
 }
@@ -92,14 +113,15 @@ async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &Wo
     for entity in &spec.entities {
         let Some(source) = &entity.source else { continue };
         let now = world.clock.now();
-        let found = match site(object, &source.files, world) {
+        let found = match site(object, &source.files, world).await {
             Ok(site) => site.look(&world.arrivals).await.map(|found| (site, found)),
             Err(problem) => Err(problem),
         };
         let (site, found) = match found {
             Ok(found) => found,
             Err(problem) => {
-                looked.problems.push(problem);
+                looked.fail(entity, problem);
+                age(place, entity, &mut looked, world).await?;
                 continue;
             }
         };
@@ -107,11 +129,34 @@ async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &Wo
             ingest::Reader { store: &world.store, place, dataset: spec, entity, source: &source.files, site: &site };
         match read(&reader, found, &mut looked, world).await {
             Ok(()) => world.store.note_look(place, &entity.name, now).await?,
-            Err(ingest::Failure::Lost(problem)) => looked.problems.push(problem),
+            Err(ingest::Failure::Lost(problem)) => looked.fail(entity, problem),
             Err(ingest::Failure::Store(error)) => return Err(error.into()),
         }
+        age(place, entity, &mut looked, world).await?;
     }
     Ok(looked)
+}
+
+/// How old the last look at an entity's source is, against what it may be.
+async fn age(place: Place<'_>, entity: &Entity, looked: &mut Looked, world: &World) -> Result<(), Error> {
+    let Some(freshness) = &entity.freshness else { return Ok(()) };
+    let last = world.store.last_look(place, &entity.name).await?;
+    let max = freshness.max_age.as_std();
+    let age = last.map(|at| world.clock.now().duration_since(at).max(jiff::SignedDuration::ZERO).unsigned_abs());
+    match age {
+        Some(age) if age <= max => {
+            let left = max - age;
+            looked.stale_in = Some(looked.stale_in.map_or(left, |other| other.min(left)));
+        }
+        _ => {
+            let words = last.map_or_else(
+                || format!("{} has never been looked at", entity.name),
+                |at| format!("{} was last looked at {at:.0}, more than {} ago", entity.name, freshness.max_age),
+            );
+            looked.stale.push((words, freshness.when_stale));
+        }
+    }
+    Ok(())
 }
 
 async fn read(
@@ -138,7 +183,13 @@ async fn read(
             reader.note_arrivals(unit).await?;
         }
         for note in notes {
-            tracing::info!(file = note.path, rows = note.rows, rejected = note.rejected, problem = note.problem, "read");
+            tracing::info!(
+                file = note.path,
+                rows = note.rows,
+                rejected = note.rejected,
+                problem = note.problem,
+                "read"
+            );
             looked.refused.extend(note.problem.map(|p| format!("{}: {p}", note.path)));
         }
         looked.read.insert(reader.entity.name.to_string());
@@ -146,18 +197,36 @@ async fn read(
     Ok(())
 }
 
-fn site(object: &Object, source: &FileSource, world: &World) -> Result<Site, String> {
+/// Where an entity's files are, as far as its namespace may reach.
+async fn site(object: &Object, source: &FileSource, world: &World) -> Result<Site, String> {
+    let namespace = &object.key.namespace;
+    if is_remote(&source.url) {
+        let secret = match &source.secret_ref {
+            Some(reference) => {
+                let found = world.secrets.secret(namespace, &reference.name).await;
+                Some(found.ok_or_else(|| format!("there is no Secret `{}`", reference.name))?)
+            }
+            None => None,
+        };
+        let address =
+            Address { url: &source.url, endpoint: source.endpoint.as_deref(), region: source.region.as_deref() };
+        return Remote::new(address, secret.as_ref(), world.reach.clone(), namespace).map(Site::Remote);
+    }
+    // In the folder home a manifest reaches what lies beside and below it; in a cluster the data directory.
     let base = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from)).or_else(|| world.data.clone());
     let Some(base) = base else {
         return Err(format!("`{}`: this controller has no --data directory", source.url));
     };
-    // In the folder home a manifest reaches what lies beside and below it; in a cluster the data directory.
     Ok(Site::local(&base, &base, &source.url))
 }
 
 fn stands(looked: &Looked) -> Standing {
     if let Some(problem) = looked.problems.first() {
         return Standing::Stalled(Reason::SourceUnreadable, problem.clone());
+    }
+    if let Some((words, _)) = looked.stale.iter().find(|(_, when)| *when == WhenStale::Hold) {
+        let why = looked.borne.first().map_or(String::new(), |problem| format!("; {problem}"));
+        return Standing::Stalled(Reason::Stale, format!("{words}{why}"));
     }
     if let Some(refused) = looked.refused.first() {
         return Standing::Stalled(Reason::FileRefused, refused.clone());
@@ -169,7 +238,8 @@ fn stands(looked: &Looked) -> Standing {
         0 => String::new(),
         n => format!("; {n} wait for what completes them"),
     };
-    Standing::Ready(Reason::Loaded, format!("every file is in{waiting}"))
+    let borne = looked.borne.first().map_or(String::new(), |problem| format!("; not looked at now: {problem}"));
+    Standing::Ready(Reason::Loaded, format!("every file is in{waiting}{borne}"))
 }
 
 async fn write(
@@ -186,7 +256,27 @@ async fn write(
         status.rows = status.entities.iter().map(|e| e.rows).sum();
         status.rejected = status.entities.iter().map(|e| e.rejected).sum();
     }
-    stand(&mut status.conditions, standing, object, world.clock.now());
+    let now = world.clock.now();
+    stand(&mut status.conditions, standing, object, now);
+    if let Some((spec, looked)) = spec.and_then(|(spec, looked)| Some((spec, looked?))) {
+        if spec.entities.iter().any(|e| e.freshness.is_some()) {
+            let (reason, words) = match looked.stale.first() {
+                Some((words, _)) => (Reason::Stale, words.as_str()),
+                None => (Reason::Fresh, "every source was looked at in time"),
+            };
+            let is_fresh = looked.stale.is_empty();
+            condition::set(&mut status.conditions, "Fresh", is_fresh, reason, words, object.generation, now);
+        } else {
+            status.conditions.retain(|c| c.type_ != "Fresh");
+        }
+        let was_fresh =
+            condition::find(&object.status::<DatasetStatus>().conditions, "Fresh").is_none_or(|c| c.status == "True");
+        if let Some((words, WhenStale::Warn)) = looked.stale.first()
+            && was_fresh
+        {
+            world.source.event(&object.key, Weight::Warning, Reason::Stale, words).await;
+        }
+    }
     world.write(object, status).await
 }
 

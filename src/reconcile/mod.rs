@@ -3,6 +3,7 @@
 //! A reconciler takes no input but the object's name: why it was woken never matters, so there is one code path, and
 //! a full scan finds nothing new.
 
+mod arrive;
 mod audience;
 mod campaign;
 mod campaign_run;
@@ -28,15 +29,19 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     api::condition::{self, Reason, Standing},
     clock::Clock,
-    ingest::Arrivals,
+    ingest::{Arrivals, reach::Reach},
     plan::Finding,
-    send::{dispatch::Watch, gate::Gate},
+    send::{
+        dispatch::{Secrets, Watch},
+        gate::Gate,
+    },
     source::{
         Failure, Key, Kind, Source, Weight,
         catalog::{Catalog, Object},
     },
     store::{self, Store},
 };
+pub use arrive::watch_data;
 pub use campaign_run::cancel;
 pub use queue::{Action, Queue};
 
@@ -66,6 +71,10 @@ pub struct World {
     pub loaded: Loaded,
     /// Files that were renamed into place.
     pub arrivals: Arrivals,
+    /// What resources may reach outside of it.
+    pub reach: Arc<Reach>,
+    /// The Secrets that they name.
+    pub secrets: Arc<dyn Secrets>,
 }
 
 /// The datasets that are loaded.

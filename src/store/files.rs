@@ -111,6 +111,12 @@ impl Store {
         row.map(|r| r.get(0).map(instant)).transpose()
     }
 
+    /// When the sources of a run's data were last looked at, the oldest of them.
+    pub async fn data_as_of(&self, run_no: i64) -> Result<Option<Timestamp>> {
+        let row = self.fetch_one(Sql::new("SELECT data_as_of_us FROM run WHERE no = $1").bind(run_no)).await?;
+        Ok(row.map(|r| r.get::<Option<i64>>(0)).transpose()?.flatten().map(instant))
+    }
+
     /// How long the newest files took; none if there are none.
     pub async fn latency(&self, place: Place<'_>, entity: &str) -> Result<Option<Latency>> {
         let sql = "SELECT no, latency_us FROM arrival WHERE namespace = $1 AND dataset = $2 AND entity = $3";
@@ -125,6 +131,30 @@ impl Store {
 }
 
 impl Tx {
+    /// Notes how old the data is that a run is planned on: the oldest look at the sources of these entities.
+    pub async fn note_data_as_of(
+        &mut self,
+        run_no: i64,
+        (namespace, dataset): (&str, &str),
+        entities: impl Iterator<Item = &str>,
+    ) -> Result<()> {
+        let mut binds: Vec<Bind> = vec![run_no.into(), namespace.into(), dataset.into()];
+        let mut names = vec![];
+        for (index, entity) in entities.enumerate() {
+            names.push(format!("${}", index + 4));
+            binds.push(entity.into());
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "UPDATE run SET data_as_of_us = (SELECT min(at_us) FROM look WHERE namespace = $2 AND dataset = $3 AND entity IN ({})) WHERE no = $1",
+            names.join(", ")
+        );
+        self.execute(Sql::composed(text, binds)).await?;
+        Ok(())
+    }
+
     /// Holds back whoever else reads files for this entity, in any process, and numbers the file at hand.
     pub async fn begin_file(&mut self, place: Place<'_>, entity: &str) -> Result<i64> {
         let lock = format!(
@@ -196,7 +226,8 @@ impl Tx {
                    ON CONFLICT (namespace, dataset, entity, slot) DO UPDATE SET no = excluded.no, latency_us = excluded.latency_us";
         let binds = with(vec![(no % ARRIVALS_KEPT).into(), no.into(), latency_us.into()]);
         self.execute(composed(put, binds)).await?;
-        let bucket = ARRIVAL_BUCKETS_MS.into_iter().find(|le| latency_us <= le.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let bucket =
+            ARRIVAL_BUCKETS_MS.into_iter().find(|le| latency_us <= le.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let count = "INSERT INTO arrival_bucket (namespace, dataset, entity, le_ms, n, sum_us) VALUES ($1, $2, $3, $4, 1, $5) \
                      ON CONFLICT (namespace, dataset, entity, le_ms) DO UPDATE SET n = arrival_bucket.n + 1, \
                      sum_us = arrival_bucket.sum_us + excluded.sum_us";

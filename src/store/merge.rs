@@ -158,7 +158,8 @@ impl Tx {
             Dialect::Sqlite => "IS",
             Dialect::Postgres => "IS NOT DISTINCT FROM",
         };
-        let all: Vec<String> = merge.entity.fields.iter().map(|f| format!("o.{0} {same} s.{0}", quoted(&f.name))).collect();
+        let all: Vec<String> =
+            merge.entity.fields.iter().map(|f| format!("o.{0} {same} s.{0}", quoted(&f.name))).collect();
         let drop = format!(
             "DELETE FROM stage AS s WHERE NOT s.is_delete AND EXISTS (SELECT 1 FROM {} o WHERE {} AND {})",
             merge.table(),
@@ -205,8 +206,7 @@ impl Tx {
             binds.push(merge.file_no.into());
         }
         let is_key = |column: &String| merge.entity.key.iter().any(|k| quoted(k) == *column);
-        let sets: Vec<String> =
-            columns.iter().filter(|c| !is_key(c)).map(|c| format!("{c} = excluded.{c}")).collect();
+        let sets: Vec<String> = columns.iter().filter(|c| !is_key(c)).map(|c| format!("{c} = excluded.{c}")).collect();
         let update = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
         let upsert = format!(
             "INSERT INTO {table} ({}) SELECT {} FROM stage WHERE NOT is_delete ON CONFLICT ({keys}) DO {update}",
@@ -276,7 +276,10 @@ impl Tx {
         };
         let rows = match from {
             Consenting::Stage => {
-                format!("stage s LEFT JOIN {table} old ON {} WHERE NOT s.is_delete AND {differs}", merge.same_key("old", "s"))
+                format!(
+                    "stage s LEFT JOIN {table} old ON {} WHERE NOT s.is_delete AND {differs}",
+                    merge.same_key("old", "s")
+                )
             }
             Consenting::Table => format!("{table} s WHERE TRUE"),
         };

@@ -1,14 +1,18 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
 mod bad_input;
+mod changes_and_snapshots;
 mod cluster;
 mod consent_over_time;
 mod crashes;
 mod distribution;
 mod doubt;
 mod edits_while_watching;
+mod either;
 mod empty_cluster;
+mod file_formats;
 mod files_arrive;
+mod files_remote;
 mod film_rental;
 mod home;
 mod hostile_names;

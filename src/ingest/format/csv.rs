@@ -95,11 +95,7 @@ impl Parser {
     }
 }
 
-pub(super) fn read(
-    stream: Box<dyn std::io::Read + Send>,
-    reading: &Reading,
-    sink: &mut impl Sink,
-) -> Result<(), Halt> {
+pub(super) fn read(stream: Box<dyn std::io::Read + Send>, reading: &Reading, sink: &mut impl Sink) -> Result<(), Halt> {
     let mut window = Window::new(stream);
     while window.unread().len() < 3 && window.fill()? {}
     if window.unread().starts_with("\u{feff}".as_bytes()) {

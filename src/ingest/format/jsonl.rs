@@ -92,11 +92,7 @@ fn json<'a, E: serde::de::Error>(raw: &'a RawValue) -> Result<Json<'a>, E> {
     })
 }
 
-pub(super) fn read(
-    stream: Box<dyn std::io::Read + Send>,
-    reading: &Reading,
-    sink: &mut impl Sink,
-) -> Result<(), Halt> {
+pub(super) fn read(stream: Box<dyn std::io::Read + Send>, reading: &Reading, sink: &mut impl Sink) -> Result<(), Halt> {
     let mut window = Window::new(stream);
     let places: HashMap<&str, usize> = reading.fields.iter().enumerate().map(|(i, f)| (&*f.name, i)).collect();
     let mut line = 0_i64;

@@ -38,12 +38,19 @@ const READ_AHEAD_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Boolean,
-    Integer { is_signed: bool },
+    Integer {
+        is_signed: bool,
+    },
     Double,
-    Decimal { scale: u8 },
+    Decimal {
+        scale: u8,
+    },
     Date,
     /// Units of so many nanoseconds.
-    Timestamp { unit_ns: i64, is_utc: bool },
+    Timestamp {
+        unit_ns: i64,
+        is_utc: bool,
+    },
     Text,
     Other,
 }
@@ -71,7 +78,9 @@ impl Kind {
                 ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64,
                 _,
             ) => Self::Integer { is_signed: false },
-            (Some(LogicalType::Uuid | LogicalType::Time(_) | LogicalType::Float16 | LogicalType::Bson), ..) => Self::Other,
+            (Some(LogicalType::Uuid | LogicalType::Time(_) | LogicalType::Float16 | LogicalType::Bson), ..) => {
+                Self::Other
+            }
             (None, ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS | ConvertedType::INTERVAL, _) => Self::Other,
             (_, _, Physical::BOOLEAN) => Self::Boolean,
             (_, _, Physical::INT32 | Physical::INT64) => Self::Integer { is_signed: true },
@@ -430,13 +439,8 @@ mod tests {
     fn decimals_of_any_width_keep_their_sign_and_scale() {
         assert_eq!(big_endian(&[0xff, 0x85]), Ok(-123));
         assert_eq!(big_endian(&[]), Ok(0));
-        let field = Field {
-            name: "f".into(),
-            kind: FieldKind::Decimal,
-            precision: Some(6),
-            scale: Some(2),
-            required: false,
-        };
+        let field =
+            Field { name: "f".into(), kind: FieldKind::Decimal, precision: Some(6), scale: Some(2), required: false };
         assert_eq!(rescaled(-1230, 3, &field), Ok(Value::Decimal(-123)));
         assert_eq!(rescaled(7, 0, &field), Ok(Value::Decimal(700)));
         assert!(rescaled(1, 3, &field).is_err() && rescaled(1_000_000, 2, &field).is_err());

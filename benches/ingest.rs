@@ -117,7 +117,7 @@ async fn ingest(url: &str, file: &str) {
     let folder = std::env::current_dir().expect("a folder");
     let site = Site::local(&folder, &folder, file);
     let found = site.look(&Arrivals::default()).await.expect("a file");
-    let source = &entity.source.as_ref().expect("a source").files;
+    let source = entity.source.as_ref().and_then(|s| s.files.as_ref()).expect("files");
     let reader = Reader { store: &store, place, dataset: &spec, entity, source, site: &site };
     let now = Timestamp::from_second(1_800_000_000).expect("a time");
     let begun = Instant::now();

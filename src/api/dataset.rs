@@ -43,6 +43,9 @@ pub struct DatasetSpec {
     pub entities: Vec<Entity>,
     /// Which entity is the person, and where the person is reached.
     pub profile: Profile,
+    /// What becomes of the tables when the Dataset is deleted.
+    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    pub deletion_policy: DeletionPolicy,
     /// What people agree to; owned by others than the authors of campaigns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -202,10 +205,33 @@ pub struct Link {
     pub inverse: Option<Word>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Where rows come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.files) != has(self.table)", "a source is either files or a table"))]
 pub struct EntitySource {
-    pub files: FileSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileSource>,
+    /// A table or a view of the same PostgreSQL database, as `schema.table`: read in place, never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 127))]
+    pub table: Option<String>,
+}
+
+/// What becomes of a Dataset's tables when it is deleted. What people agreed to stays in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They stay; a Dataset made again finds them.
+    #[default]
+    Retain,
+    /// They go, once no run of a campaign on it is open.
+    Delete,
+}
+
+impl DeletionPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Files that are watched; each is read exactly once, and read again when it is rewritten.

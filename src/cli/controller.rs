@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     ingest::{
         Arrivals,
-        reach::{AllowedUrl, Reach},
+        reach::{AllowedSchema, AllowedUrl, Reach},
     },
     reconcile::{self, Loaded, Queue, World},
     send::dispatch::Dispatcher,
@@ -44,6 +44,9 @@ pub struct Args {
     /// names a host lets it have a private address.
     #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
     allow_url: Vec<AllowedUrl>,
+    /// Database schemas whose tables datasets may read: `NAMESPACE=SCHEMA`, or `SCHEMA` for every namespace; none unless said.
+    #[arg(long, value_name = "[NAMESPACE=]SCHEMA")]
+    allow_table: Vec<AllowedSchema>,
     /// Where the outbox is written.
     #[arg(long, value_name = "DIR", default_value = ".campanile/outbox")]
     outbox: PathBuf,
@@ -97,7 +100,7 @@ async fn start(args: Args) -> Result<End, End> {
         not_mine,
         loaded: Loaded::default(),
         arrivals: Arrivals::default(),
-        reach: Arc::new(Reach { is_cluster: true, urls: args.allow_url }),
+        reach: Arc::new(Reach { is_cluster: true, urls: args.allow_url, tables: args.allow_table }),
         secrets: cluster.clone(),
     });
     cluster.attach(&world);

@@ -100,7 +100,7 @@ async fn start(args: Args) -> Result<End, End> {
         not_mine: None,
         loaded: Loaded::default(),
         arrivals: Arrivals::default(),
-        reach: Arc::new(Reach { is_cluster: false, urls: args.allow_url }),
+        reach: Arc::new(Reach { is_cluster: false, urls: args.allow_url, tables: vec![] }),
         secrets: folder.clone(),
     });
     folder.attach(&world);

@@ -56,6 +56,27 @@ pub struct Reach {
     /// Whether authors are others than the operator.
     pub is_cluster: bool,
     pub urls: Vec<AllowedUrl>,
+    pub tables: Vec<AllowedSchema>,
+}
+
+/// A database schema of which one namespace, or all of them, may read the tables: `shop=crm` or `crm`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedSchema {
+    namespace: Option<String>,
+    schema: String,
+}
+
+impl FromStr for AllowedSchema {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, schema) = text.split_once('=').map_or((None, text), |(n, s)| (Some(n), s));
+        if schema.is_empty() {
+            return Err(format!("`{text}` names no schema"));
+        }
+        let namespace = namespace.filter(|n| *n != "*").map(str::to_owned);
+        Ok(Self { namespace, schema: schema.to_owned() })
+    }
 }
 
 impl Reach {
@@ -81,6 +102,23 @@ impl Reach {
             Some(Ok(address)) if !is_public(address) => Err(format!("`{shown}` is a private address")),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a namespace may read a table, `schema.table`.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn check_table(&self, namespace: &str, table: &str) -> Result<(), String> {
+        let schema = table.split_once('.').map_or("public", |(schema, _)| schema);
+        let is_allowed = |allowed: &AllowedSchema| {
+            allowed.schema == schema && allowed.namespace.as_ref().is_none_or(|n| n == namespace)
+        };
+        if self.is_cluster && !self.tables.iter().any(is_allowed) {
+            return Err(format!(
+                "schema {schema} is not among those that this controller allows to namespace {namespace}"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether a flag names this very host for a namespace, so that its address may be a private one.
@@ -139,7 +177,7 @@ mod tests {
     use super::*;
 
     fn reach(is_cluster: bool, urls: &[&str]) -> Reach {
-        Reach { is_cluster, urls: urls.iter().map(|u| u.parse().unwrap()).collect() }
+        Reach { is_cluster, urls: urls.iter().map(|u| u.parse().unwrap()).collect(), tables: vec![] }
     }
 
     fn may(reach: &Reach, namespace: &str, url: &str) -> bool {
@@ -162,6 +200,15 @@ mod tests {
         ] {
             assert!(!may(&reach, namespace, url), "{namespace} {url}");
         }
+    }
+
+    #[test]
+    fn in_a_cluster_only_allowed_schemas_are_read() {
+        let tables = ["shop=crm", "open"].map(|text| text.parse().unwrap()).to_vec();
+        let reach = Reach { is_cluster: true, urls: vec![], tables };
+        assert!(reach.check_table("shop", "crm.bookings").is_ok() && reach.check_table("other", "open.t").is_ok());
+        assert!(reach.check_table("other", "crm.bookings").is_err() && reach.check_table("shop", "t").is_err());
+        assert!(Reach::default().check_table("shop", "t").is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     api::{
         DatasetSpec, DatasetStatus,
         condition::{self, Reason, Standing, whole_seconds},
-        dataset::{Entity, EntityStatus, FileSource, LatencyStatus, WhenStale},
+        dataset::{DeletionPolicy, Entity, EntityStatus, FileSource, LatencyStatus, WhenStale},
     },
     ingest::{
         self,
@@ -30,6 +30,8 @@ impl Looked {
 
 /// A file that is about to settle is not looked at all the time.
 const SOON: Duration = Duration::from_millis(20);
+/// How often a Dataset that is being deleted asks whether runs still need it.
+const OPEN_RUNS: Duration = Duration::from_secs(2);
 /// How long until a source that was lost is looked for again.
 const LOST: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,9 @@ struct Looked {
 }
 
 pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> {
+    if object.is_deleting {
+        return clean_up(object, world).await;
+    }
     let spec = match validate(object) {
         Ok(spec) => spec,
         Err(standing) => {
@@ -66,13 +71,24 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     }
     let place = Place { namespace: &object.key.namespace, dataset: &object.key.name, dialect: world.store.dialect() };
     for entity in &spec.entities {
-        match world.store.ensure_entity(place, entity).await {
+        let ensured = match entity.source.as_ref().and_then(|s| s.table.as_ref()) {
+            None => world.store.ensure_entity(place, entity).await,
+            Some(table) => match world.reach.check_table(place.namespace, table) {
+                Ok(()) => world.store.ensure_view(place, entity, table).await,
+                Err(message) => Err(store::Error::Refused(message)),
+            },
+        };
+        match ensured {
             Err(store::Error::Refused(message)) => {
                 write(object, Some((&spec, None)), &Standing::Stalled(Reason::Invalid, message), world).await?;
                 return Ok(Action::Await);
             }
             other => other?,
         }
+    }
+    let is_to_be_held = spec.deletion_policy == DeletionPolicy::Delete;
+    if object.is_held != is_to_be_held {
+        world.source.hold(&object.key, is_to_be_held).await?;
     }
     let looked = apply(object, &spec, place, world).await?;
     let standing = stands(&looked);
@@ -87,7 +103,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     }
     write(object, Some((&spec, Some(&looked))), &standing, world).await?;
     let until_next = retired.next.map(|next| next.duration_since(world.clock.now()).try_into().unwrap_or_default());
-    let every = spec.entities.iter().filter_map(|e| e.source.as_ref()).map(|s| s.files.every.as_std()).min();
+    let every = spec.entities.iter().filter_map(|e| e.source.as_ref()?.files.as_ref()).map(|f| f.every.as_std()).min();
     let every = every.into_iter().chain(until_next).min();
     Ok(match every {
         _ if looked.unsettled > 0 => Action::Soon(looked.settles_in.clamp(SOON, ingest::place::SETTLED)),
@@ -101,6 +117,27 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     })
 }
 
+/// The object is being deleted: its tables go with it, if that was asked for and no run needs them any more.
+async fn clean_up(object: &Object, world: &World) -> Result<Action, Error> {
+    let spec = object.spec::<DatasetSpec>();
+    let namespace = &object.key.namespace;
+    world.loaded.note(&object.key, false);
+    if spec.is_ok_and(|spec| spec.deletion_policy == DeletionPolicy::Delete) && world.not_mine.is_none() {
+        let campaigns = world.catalog.all(Kind::Campaign).into_iter();
+        for campaign in campaigns.filter(|c| c.key.namespace == *namespace && c.spec["dataset"] == *object.key.name) {
+            if let Some(run) = world.store.open_runs(namespace, &campaign.key.name).await?.first() {
+                let standing = Standing::Working(Reason::Held, format!("is deleted once {} has ended", run.name));
+                write(object, None, &standing, world).await?;
+                return Ok(Action::Later(OPEN_RUNS));
+            }
+        }
+        let place = Place { namespace, dataset: &object.key.name, dialect: world.store.dialect() };
+        world.store.drop_dataset(place).await?;
+    }
+    world.source.hold(&object.key, false).await?;
+    Ok(Action::Await)
+}
+
 fn validate(object: &Object) -> Result<DatasetSpec, Standing> {
     let spec: DatasetSpec = object.spec().map_err(|message| Standing::Stalled(Reason::Invalid, message))?;
     let found = plan::dataset::check(&object.key.name, &spec);
@@ -111,9 +148,9 @@ fn validate(object: &Object) -> Result<DatasetSpec, Standing> {
 async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &World) -> Result<Looked, Error> {
     let mut looked = Looked { settles_in: Duration::MAX, ..Looked::default() };
     for entity in &spec.entities {
-        let Some(source) = &entity.source else { continue };
+        let Some(source) = entity.source.as_ref().and_then(|s| s.files.as_ref()) else { continue };
         let now = world.clock.now();
-        let found = match site(object, &source.files, world).await {
+        let found = match site(object, source, world).await {
             Ok(site) => site.look(&world.arrivals).await.map(|found| (site, found)),
             Err(problem) => Err(problem),
         };
@@ -125,8 +162,7 @@ async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &Wo
                 continue;
             }
         };
-        let reader =
-            ingest::Reader { store: &world.store, place, dataset: spec, entity, source: &source.files, site: &site };
+        let reader = ingest::Reader { store: &world.store, place, dataset: spec, entity, source, site: &site };
         match read(&reader, found, &mut looked, world).await {
             Ok(()) => world.store.note_look(place, &entity.name, now).await?,
             Err(ingest::Failure::Lost(problem)) => looked.fail(entity, problem),

@@ -149,6 +149,11 @@ impl Store {
         let wanted = Shape::of(entity);
         let read = "SELECT shape FROM shape WHERE namespace = $1 AND dataset = $2 AND entity = $3";
         let found = self.fetch_one(Sql::composed(read.to_owned(), place.key(&entity.name))).await?;
+        // What was read in place until now has no rows of its own.
+        if found.as_ref().map(|row| row.get::<String>(0)).transpose()?.is_some_and(|text| super::view::is_view(&text)) {
+            let drop = format!("DROP VIEW IF EXISTS {}", place.table_name(&entity.name));
+            self.execute(Sql::composed(drop, vec![])).await?;
+        }
         let found: Option<Shape> =
             found.map(|row| row.get::<String>(0)).transpose()?.and_then(|text| serde_json::from_str(&text).ok());
         if found.as_ref().is_some_and(|found| found.serves(&wanted)) {

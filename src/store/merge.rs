@@ -224,6 +224,8 @@ impl Tx {
             );
             self.execute(composed(delete)).await?;
         }
+        // Else it would lie on the server's disk as long as this connection lives.
+        self.execute(Sql::new("DROP TABLE stage")).await?;
         Ok(())
     }
 

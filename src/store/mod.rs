@@ -11,6 +11,7 @@
 //! | [`rows`] | rows on their way into them, in the form in which each database takes them |
 //! | `load` | the way: `COPY`, or INSERTs of many rows |
 //! | [`merge`] | what a file says into them, and consent |
+//! | `view` | tables of others, read in place; the end of a Dataset |
 //! | [`files`] | which files were read, their rejects, how long it took |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
@@ -54,6 +55,7 @@ pub mod remainder;
 pub mod retention;
 pub mod rows;
 pub mod tally;
+mod view;
 mod worker;
 
 use std::sync::Arc;

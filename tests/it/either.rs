@@ -1,5 +1,7 @@
 //! A folder home on either store, with a dataset that a test declares: what holds of one must hold of the other.
 
+use std::{fs::File, process::Stdio};
+
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
@@ -31,7 +33,10 @@ impl Place {
 
     /// `campanile run` in the background; its log goes to the file `name`.
     pub fn spawn(&self, name: &str) -> Running {
-        self.home.spawn(&self.args(&["run", "town"]), name)
+        let log = File::create(self.home.path().join(name)).unwrap();
+        let mut command = self.home.command(&self.args(&["run", "town"]));
+        let child = command.env("CAMPANILE_LOG", "info").stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Running { child }
     }
 
     fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {

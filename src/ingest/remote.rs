@@ -306,7 +306,7 @@ struct Object {
 }
 
 impl Ranges for Object {
-    fn len(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.size
     }
 

@@ -261,7 +261,7 @@ impl Tx {
         file_no.big_integer();
         if !self.has_file_column(place, entity).await? {
             let mut alter = TableStatement::alter();
-            alter.table(table_ref(&place.table(&entity.name))).add_column(&mut file_no.clone());
+            alter.table(table_ref(&place.table(&entity.name))).add_column(file_no.clone());
             self.execute(Sql::define(&alter, place.dialect)).await?;
         }
         // Tombstones of another version field say nothing about this one.

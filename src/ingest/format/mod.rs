@@ -92,7 +92,7 @@ pub trait Sink {
 
 /// Bytes at any place of an object, for a format whose beginning is its end.
 pub trait Ranges: Send + Sync {
-    fn len(&self) -> u64;
+    fn size(&self) -> u64;
     /// Reads exactly `length` bytes.
     ///
     /// # Errors

@@ -390,7 +390,7 @@ struct Object(Arc<dyn Ranges>);
 
 impl Length for Object {
     fn len(&self) -> u64 {
-        self.0.len()
+        self.0.size()
     }
 }
 
@@ -416,7 +416,7 @@ struct Ahead {
 impl Read for Ahead {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.block.is_empty() {
-            let left = usize::try_from(self.ranges.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+            let left = usize::try_from(self.ranges.size().saturating_sub(self.at)).unwrap_or(usize::MAX);
             // A page's header is small, and the page itself is fetched by its length.
             let length = left.min(READ_AHEAD_BYTES).min(out.len().max(16 * 1024));
             if length == 0 {

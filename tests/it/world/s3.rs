@@ -49,7 +49,9 @@ impl S3 {
         fs::write(&file, body)?;
         let mut command = Command::new(program("curl", "curl")?);
         command.args(["--silent", "--fail", "--show-error", "--request", "PUT", "--data-binary"]);
-        command.arg(format!("@{}", file.display())).arg(format!("{}{path}", self.endpoint()));
+        // As a form, which curl would call it, moto would take the body apart.
+        command.arg(format!("@{}", file.display())).args(["--header", "Content-Type: application/octet-stream"]);
+        command.arg(format!("{}{path}", self.endpoint()));
         let done = command
             .args(["--header", "Authorization: AWS4-HMAC-SHA256 Credential=a/b/us-east-1/s3/aws4_request"])
             .output()?;

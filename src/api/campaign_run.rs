@@ -70,6 +70,9 @@ pub struct CampaignRunStatus {
     pub started_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
+    /// When the sources of its data were last looked at, the oldest of them, as the run was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_as_of: Option<Time>,
     /// The hash of everything the run uses; the store keeps the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -102,6 +105,7 @@ impl Default for CampaignRunStatus {
             scheduled_time: None,
             started_at: None,
             completed_at: None,
+            data_as_of: None,
             revision: None,
             delivers: None,
             totals: Totals::default(),

@@ -14,6 +14,7 @@ pub const MESSAGE_CHARS_MAX: usize = 1_024;
 pub enum Reason {
     // What went well.
     Accepted,
+    Fresh,
     Loaded,
     Scheduled,
     Running,
@@ -34,6 +35,7 @@ pub enum Reason {
     DependencyNotReady,
     SourceUnreadable,
     FileRefused,
+    Stale,
     SecretMissing,
     StepFailed,
     Cancelled,
@@ -50,8 +52,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::Accepted,
+        Self::Fresh,
         Self::Loaded,
         Self::Scheduled,
         Self::Running,
@@ -70,6 +73,7 @@ impl Reason {
         Self::DependencyNotReady,
         Self::SourceUnreadable,
         Self::FileRefused,
+        Self::Stale,
         Self::SecretMissing,
         Self::StepFailed,
         Self::Cancelled,
@@ -87,6 +91,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
+            Self::Fresh => "Fresh",
             Self::Loaded => "Loaded",
             Self::Scheduled => "Scheduled",
             Self::Running => "Running",
@@ -105,6 +110,7 @@ impl Reason {
             Self::DependencyNotReady => "DependencyNotReady",
             Self::SourceUnreadable => "SourceUnreadable",
             Self::FileRefused => "FileRefused",
+            Self::Stale => "Stale",
             Self::SecretMissing => "SecretMissing",
             Self::StepFailed => "StepFailed",
             Self::Cancelled => "Cancelled",

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, duration::Duration, name::Word};
+use super::{NEVER_OBSERVED, channel::SecretRef, duration::Duration, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -43,6 +43,9 @@ pub struct DatasetSpec {
     pub entities: Vec<Entity>,
     /// Which entity is the person, and where the person is reached.
     pub profile: Profile,
+    /// What becomes of the tables when the Dataset is deleted.
+    #[serde(default, skip_serializing_if = "DeletionPolicy::is_default")]
+    pub deletion_policy: DeletionPolicy,
     /// What people agree to; owned by others than the authors of campaigns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -129,6 +132,27 @@ pub struct Entity {
     /// Where the rows come from; without it the table stays empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<EntitySource>,
+    /// How old the last successful look at the source may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
+}
+
+/// Measured from the last successful look at the source, whether or not that found anything new.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Freshness {
+    pub max_age: Duration,
+    #[serde(default)]
+    pub when_stale: WhenStale,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenStale {
+    /// No run starts.
+    #[default]
+    Hold,
+    /// The condition `Fresh` and an event say so.
+    Warn,
 }
 
 /// One column.
@@ -181,23 +205,71 @@ pub struct Link {
     pub inverse: Option<Word>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Where rows come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.files) != has(self.table)", "a source is either files or a table"))]
 pub struct EntitySource {
-    pub files: FileSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileSource>,
+    /// A table or a view of the same PostgreSQL database, as `schema.table`: read in place, never written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 127))]
+    pub table: Option<String>,
+}
+
+/// What becomes of a Dataset's tables when it is deleted. What people agreed to stays in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// They stay; a Dataset made again finds them.
+    #[default]
+    Retain,
+    /// They go, once no run of a campaign on it is open.
+    Delete,
+}
+
+impl DeletionPolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Files that are watched; each is read exactly once, and read again when it is rewritten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileSource {
-    /// A file or a folder, relative to the manifest's own folder (in a cluster: to the controller's data directory).
+    /// A file or a folder, relative to the manifest's own folder (in a cluster: to the controller's data directory); or
+    /// `s3://`, `gs://` or `az://` with a bucket and what its objects' names begin with; or `https://` and one file.
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
+    /// Where an object store is reached that is not its provider's own, such as `https://minio.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub endpoint: Option<String>,
+    /// The region of an `s3://` bucket; `us-east-1` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<String>,
+    /// The Secret with which it is reached; without one only what is open to everybody. Keys: `access_key_id`,
+    /// `secret_access_key`, `session_token` (s3); `service_account_key` (gs); `account`, `access_key` (az); `token` or
+    /// `username`, `password` (https).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
     pub format: FileFormat,
-    /// How often the folder is looked at where no file notification arrives.
+    /// How often it is looked at where no file notification arrives.
     #[serde(default = "every")]
     pub every: Duration,
+    /// Whether a file says what changed or all that there is.
+    #[serde(default, skip_serializing_if = "Contents::is_default")]
+    pub contents: Contents,
+    /// Rows that one snapshot may delete, as a number or a percent of those there are; past it the snapshot is refused. 2% unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<IntOrString>,
+    /// A file is read once one stands beside it whose name matches this pattern (`*` and `?`), such as `*.done`: it
+    /// completes the files whose names begin like it, or all that are not newer if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub complete_when: Option<String>,
     /// The zone of timestamps without an offset (IANA name); UTC unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -214,6 +286,26 @@ fn every() -> Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum FileFormat {
     CSV,
+    /// One JSON object in each line.
+    JSONL,
+    Parquet,
+}
+
+/// What a file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Contents {
+    /// Its rows are upserts; a column `_change_request_type` of `u` or `d` may say that one is a delete.
+    #[default]
+    Changes,
+    /// It is all that there is: what is absent is deleted. Of several files the last by name counts, with `completeWhen`
+    /// all that the last one completes.
+    Snapshot,
+}
+
+impl Contents {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which entity is the person.
@@ -337,7 +429,24 @@ pub struct EntityStatus {
     pub rejects: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ingested_at: Option<Time>,
+    /// When the source was last looked at and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<Time>,
+    /// From a file's appearance until its rows could be used by a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyStatus>,
     /// What is wrong with the newest file that was refused: file, line and reason, never a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// In milliseconds, of the newest files, at most 1,000.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LatencyStatus {
+    pub last_ms: i64,
+    pub p50_ms: i64,
+    pub p99_ms: i64,
+    /// Files among which the percentiles are.
+    pub files: i64,
 }

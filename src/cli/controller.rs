@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    reconcile::{Loaded, Queue, World},
+    ingest::{
+        Arrivals,
+        reach::{AllowedSchema, AllowedUrl, Reach},
+    },
+    reconcile::{self, Loaded, Queue, World},
     send::dispatch::Dispatcher,
     source::{Kind, catalog::Catalog, cluster::Cluster},
     store::{Error, Store},
@@ -36,6 +40,13 @@ pub struct Args {
     /// Where relative file URLs of datasets begin.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// URLs that datasets may read: `NAMESPACE=PREFIX`, or `PREFIX` for every namespace; none unless said. A prefix that
+    /// names a host lets it have a private address.
+    #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
+    allow_url: Vec<AllowedUrl>,
+    /// Database schemas whose tables datasets may read: `NAMESPACE=SCHEMA`, or `SCHEMA` for every namespace; none unless said.
+    #[arg(long, value_name = "[NAMESPACE=]SCHEMA")]
+    allow_table: Vec<AllowedSchema>,
     /// Where the outbox is written.
     #[arg(long, value_name = "DIR", default_value = ".campanile/outbox")]
     outbox: PathBuf,
@@ -88,12 +99,21 @@ async fn start(args: Args) -> Result<End, End> {
         data: args.data,
         not_mine,
         loaded: Loaded::default(),
+        arrivals: Arrivals::default(),
+        reach: Arc::new(Reach { is_cluster: true, urls: args.allow_url, tables: args.allow_table }),
+        secrets: cluster.clone(),
     });
     cluster.attach(&world);
     for kind in Kind::ALL {
         tokio::spawn(cluster.clone().watch(kind));
     }
     tokio::spawn(world.clone().run());
+    let watching = world.clone();
+    tokio::spawn(async move {
+        if let Err(error) = reconcile::watch_data(watching).await {
+            tracing::warn!(%error, "the data directory is not watched; files are seen at each poll");
+        }
+    });
     if is_mine {
         tokio::spawn(requests::take_all(world.clone()));
     }

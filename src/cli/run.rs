@@ -15,6 +15,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    ingest::{
+        Arrivals,
+        reach::{AllowedUrl, Reach},
+    },
     reconcile::{Loaded, Queue, World},
     rule::Dialect,
     send::dispatch::Dispatcher,
@@ -45,6 +49,9 @@ pub struct Args {
     send: SendArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    /// Hosts that datasets may read although their addresses are private, or without encryption: `http://127.0.0.1:9000/`.
+    #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
+    allow_url: Vec<AllowedUrl>,
     /// End when nothing can proceed before a future time; 0 if everything is ready, succeeded and sent.
     #[arg(long)]
     until_idle: bool,
@@ -92,6 +99,9 @@ async fn start(args: Args) -> Result<End, End> {
         data: None,
         not_mine: None,
         loaded: Loaded::default(),
+        arrivals: Arrivals::default(),
+        reach: Arc::new(Reach { is_cluster: false, urls: args.allow_url, tables: vec![] }),
+        secrets: folder.clone(),
     });
     folder.attach(&world);
     folder.restore().await?;

@@ -1,78 +1,147 @@
-//! One CSV field as a typed cell. Reasons name the type and never the value: they end up in status and logs.
+//! One field of text as a typed value. Reasons name the type and never the value: they end up in status and logs.
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 
 use crate::{
     api::dataset::{Field, FieldKind},
-    store::merge::Cell,
+    store::rows::Value,
 };
 
 /// PostgreSQL indexes nothing longer, and no person reads it.
-const TEXT_BYTES_MAX: usize = 1024 * 1024;
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Types a field. An empty one is missing.
+/// Types a field of text. An empty one is missing.
 ///
 /// # Errors
 /// Why the value does not fit, in words.
-pub fn parse(raw: &[u8], field: &Field, zone: &TimeZone) -> Result<Cell, &'static str> {
+pub fn parse<'a>(raw: &'a [u8], field: &Field, zone: &TimeZone) -> Result<Value<'a>, &'static str> {
     if raw.is_empty() {
-        return Ok(Cell::Missing);
+        return Ok(Value::Missing);
     }
+    if field.kind == FieldKind::String {
+        return text(raw).map(Value::Text);
+    }
+    let raw = raw.trim_ascii();
+    match field.kind {
+        FieldKind::String => Err("not a text"),
+        FieldKind::Integer => integer(raw).map(Value::Integer).ok_or("not an Integer"),
+        FieldKind::Double => match number(raw) {
+            Some(x) if x.is_finite() => Ok(Value::Double(x)),
+            _ => Err("not a Double"),
+        },
+        FieldKind::Boolean => match raw {
+            [b't' | b'T' | b'1'] => Ok(Value::Boolean(true)),
+            [b'f' | b'F' | b'0'] => Ok(Value::Boolean(false)),
+            _ if raw.eq_ignore_ascii_case(b"true") => Ok(Value::Boolean(true)),
+            _ if raw.eq_ignore_ascii_case(b"false") => Ok(Value::Boolean(false)),
+            _ => Err("not a Boolean"),
+        },
+        FieldKind::Decimal => decimal(raw, field.precision.unwrap_or(18), field.scale.unwrap_or(0)),
+        FieldKind::Date => date(raw).map(Value::Date).ok_or("not a Date"),
+        FieldKind::Timestamp => timestamp(raw, zone).map(Value::Timestamp),
+    }
+}
+
+/// A text that both databases can hold.
+///
+/// # Errors
+/// Why it is none, in words.
+pub fn text(raw: &[u8]) -> Result<&str, &'static str> {
     if raw.len() > TEXT_BYTES_MAX {
         return Err("longer than 1 MiB");
     }
     let text = std::str::from_utf8(raw).map_err(|_| "not UTF-8")?;
-    if text.contains('\0') {
+    if memchr::memchr(0, raw).is_some() {
         return Err("holds a NUL");
     }
-    if field.kind == FieldKind::String {
-        return Ok(Cell::Text(text.to_owned()));
-    }
-    let text = text.trim();
-    match field.kind {
-        FieldKind::String => Err("not a text"),
-        FieldKind::Integer => text.parse().map(Cell::Integer).map_err(|_| "not an Integer"),
-        FieldKind::Double => match text.parse::<f64>() {
-            Ok(x) if x.is_finite() => Ok(Cell::Double(x)),
-            _ => Err("not a Double"),
-        },
-        FieldKind::Boolean => match text.to_ascii_lowercase().as_str() {
-            "true" | "t" | "1" => Ok(Cell::Boolean(true)),
-            "false" | "f" | "0" => Ok(Cell::Boolean(false)),
-            _ => Err("not a Boolean"),
-        },
-        FieldKind::Decimal => decimal(text, field.precision.unwrap_or(18), field.scale.unwrap_or(0)),
-        FieldKind::Date => text.parse::<civil::Date>().map(Cell::Date).map_err(|_| "not a Date"),
-        FieldKind::Timestamp => timestamp(text, zone).map(Cell::Timestamp),
-    }
+    Ok(text)
 }
 
-fn decimal(text: &str, precision: u8, scale: u8) -> Result<Cell, &'static str> {
-    let (is_negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
+fn integer(raw: &[u8]) -> Option<i64> {
+    let digits = raw.strip_prefix(b"-").unwrap_or(raw);
+    // 18 digits cannot overflow; whatever is longer or has another form is left to the standard library.
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return std::str::from_utf8(raw).ok()?.parse().ok();
+    }
+    let n = digits.iter().fold(0, |n, digit| n * 10 + i64::from(digit - b'0'));
+    Some(if digits.len() < raw.len() { -n } else { n })
+}
+
+fn number(raw: &[u8]) -> Option<f64> {
+    std::str::from_utf8(raw).ok()?.parse().ok()
+}
+
+/// A decimal as text, to the field's scale.
+///
+/// # Errors
+/// Why it is none, in words.
+pub fn decimal(raw: &[u8], precision: u8, scale: u8) -> Result<Value<'static>, &'static str> {
+    let (is_negative, rest) = match raw.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        Some((b'+', rest)) => (false, rest),
+        _ => (false, raw),
     };
-    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_number =
-        !(whole.is_empty() && part.is_empty()) && whole.bytes().chain(part.bytes()).all(|b| b.is_ascii_digit());
-    if !is_number {
+    let (mut n, mut digits, mut behind, mut is_behind) = (0_i64, 0_u8, 0_u8, false);
+    let mut zeros = 0_u8;
+    if !rest.iter().any(u8::is_ascii_digit) {
         return Err("not a Decimal");
     }
-    let part = part.trim_end_matches('0');
-    if part.len() > usize::from(scale) {
-        return Err("a Decimal with more digits behind the point than its scale");
+    for byte in rest {
+        match byte {
+            b'.' if !is_behind => is_behind = true,
+            // Zeros at the end behind the point say nothing, however many they are.
+            b'0' if is_behind => zeros = zeros.saturating_add(1),
+            b'0'..=b'9' => {
+                for _ in 0..zeros {
+                    push_digit(&mut n, &mut digits, 0)?;
+                    behind = behind.saturating_add(1);
+                }
+                zeros = 0;
+                push_digit(&mut n, &mut digits, byte - b'0')?;
+                behind = behind.saturating_add(u8::from(is_behind));
+            }
+            _ => return Err("not a Decimal"),
+        }
     }
-    let whole = whole.trim_start_matches('0');
-    if whole.len() + usize::from(scale) > usize::from(precision) {
+    let Some(missing) = scale.checked_sub(behind) else {
+        return Err("a Decimal with more digits behind the point than its scale");
+    };
+    let too_long = "a Decimal with more digits than its precision";
+    let scaled = n.checked_mul(10_i64.pow(u32::from(missing))).ok_or(too_long)?;
+    if scaled >= 10_i64.pow(u32::from(precision.min(18))) {
+        return Err(too_long);
+    }
+    Ok(Value::Decimal(if is_negative { -scaled } else { scaled }))
+}
+
+fn push_digit(n: &mut i64, digits: &mut u8, digit: u8) -> Result<(), &'static str> {
+    if *n > 0 || digit > 0 {
+        *digits += 1;
+    }
+    if *digits > 18 {
         return Err("a Decimal with more digits than its precision");
     }
-    let scaled: i64 =
-        format!("0{whole}{part:0<width$}", width = usize::from(scale)).parse().map_err(|_| "not a Decimal")?;
-    Ok(Cell::Decimal(if is_negative { -scaled } else { scaled }))
+    *n = *n * 10 + i64::from(digit);
+    Ok(())
+}
+
+/// `2026-03-31`, and what else ISO 8601 allows.
+pub fn date(raw: &[u8]) -> Option<civil::Date> {
+    if let [a, b, c, d, b'-', e, f, b'-', g, h] = raw {
+        let digit = |byte: &u8| byte.is_ascii_digit().then(|| i16::from(byte - b'0'));
+        let year = digit(a)? * 1_000 + digit(b)? * 100 + digit(c)? * 10 + digit(d)?;
+        let (month, day) = (digit(e)? * 10 + digit(f)?, digit(g)? * 10 + digit(h)?);
+        return civil::Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok();
+    }
+    std::str::from_utf8(raw).ok()?.parse().ok()
 }
 
 /// With an offset, or else in the source's zone.
-fn timestamp(text: &str, zone: &TimeZone) -> Result<Timestamp, &'static str> {
+///
+/// # Errors
+/// Why it is none, in words.
+pub fn timestamp(raw: &[u8], zone: &TimeZone) -> Result<Timestamp, &'static str> {
+    let text = std::str::from_utf8(raw).map_err(|_| "not a Timestamp")?;
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
@@ -97,15 +166,17 @@ mod tests {
         }
     }
 
-    fn cell(kind: FieldKind, text: &str) -> Result<Cell, &'static str> {
+    fn cell(kind: FieldKind, text: &str) -> Result<Value<'_>, &'static str> {
         parse(text.as_bytes(), &field(kind, 2), &TimeZone::get("Europe/Rome").unwrap())
     }
 
     #[test]
     fn decimals_are_exact_or_refused() {
-        assert_eq!(cell(FieldKind::Decimal, "-12.5"), Ok(Cell::Decimal(-1250)));
-        assert_eq!(cell(FieldKind::Decimal, "0.10"), Ok(Cell::Decimal(10)));
-        for bad in ["1.234", "12345.00", ".", "1e3", "1,5", "--1"] {
+        assert_eq!(cell(FieldKind::Decimal, "-12.5"), Ok(Value::Decimal(-1250)));
+        assert_eq!(cell(FieldKind::Decimal, "0.10"), Ok(Value::Decimal(10)));
+        assert_eq!(cell(FieldKind::Decimal, "0001.5000"), Ok(Value::Decimal(150)));
+        assert_eq!(cell(FieldKind::Decimal, ".5"), Ok(Value::Decimal(50)));
+        for bad in ["1.234", "1.2.3", "-", "12345", "99999999999999999999", "12345.00", ".", "1e3", "1,5", "--1"] {
             assert!(cell(FieldKind::Decimal, bad).is_err(), "{bad}");
         }
     }
@@ -113,7 +184,7 @@ mod tests {
     #[test]
     fn timestamps_without_offset_are_in_the_sources_zone() {
         let at = |text: &str| match cell(FieldKind::Timestamp, text) {
-            Ok(Cell::Timestamp(at)) => at.to_string(),
+            Ok(Value::Timestamp(at)) => at.to_string(),
             other => format!("{other:?}"),
         };
         assert_eq!(at("2026-07-01 09:00:00"), "2026-07-01T07:00:00Z");
@@ -124,11 +195,11 @@ mod tests {
     #[test]
     fn booleans_and_blanks() {
         for (text, is) in [("t", true), ("FALSE", false), ("1", true), ("0", false)] {
-            assert_eq!(cell(FieldKind::Boolean, text), Ok(Cell::Boolean(is)));
+            assert_eq!(cell(FieldKind::Boolean, text), Ok(Value::Boolean(is)));
         }
-        assert_eq!(cell(FieldKind::Boolean, ""), Ok(Cell::Missing));
+        assert_eq!(cell(FieldKind::Boolean, ""), Ok(Value::Missing));
         assert!(cell(FieldKind::Boolean, "yes").is_err());
-        assert_eq!(cell(FieldKind::String, " "), Ok(Cell::Text(" ".into())));
+        assert_eq!(cell(FieldKind::String, " "), Ok(Value::Text(" ")));
     }
 
     #[test]

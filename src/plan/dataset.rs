@@ -176,7 +176,26 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
             ));
         }
     }
-    if let Some(zone) = entity.source.as_ref().and_then(|s| s.files.time_zone.as_ref())
+    let files = entity.source.as_ref().and_then(|s| s.files.as_ref());
+    if entity.source.as_ref().is_some_and(|s| s.files.is_some() == s.table.is_some()) {
+        found.push(Finding::new(this, at("source".to_owned()), "a source is either files or a table".to_owned()));
+    }
+    if let (Some(freshness), Some(files)) = (&entity.freshness, files)
+        && freshness.max_age <= files.every
+    {
+        let message = format!("the source is looked at every {}, so this must be longer", files.every);
+        found.push(Finding::new(this, at("freshness.maxAge".to_owned()), message));
+    }
+    if entity.freshness.is_some() && files.is_none() {
+        let message = format!("{} has no files that could be fresh or stale", entity.name);
+        found.push(Finding::new(this, at("freshness".to_owned()), message));
+    }
+    let version = entity.fields.iter().find(|f| Some(&f.name) == entity.version.as_ref());
+    if version.is_some_and(|f| f.kind == FieldKind::Boolean || entity.key.contains(&f.name)) {
+        let message = "a version is a field by which rows are newer or older: not a Boolean, and not of the key";
+        found.push(Finding::new(this, at("version".to_owned()), message.to_owned()));
+    }
+    if let Some(zone) = files.and_then(|f| f.time_zone.as_ref())
         && jiff::tz::TimeZone::get(zone).is_err()
     {
         found.push(

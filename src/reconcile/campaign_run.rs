@@ -184,6 +184,7 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
     status.scheduled_time = Some(Time(whole_seconds(run.scheduled)));
     status.started_at = Some(Time(whole_seconds(run.created)));
     status.completed_at = run.completed.map(|at| Time(whole_seconds(at)));
+    status.data_as_of = world.store.data_as_of(run.no).await?.map(|at| Time(whole_seconds(at)));
     status.revision = Some(run.revision.clone());
     status.delivers = Some(world.gate.word().to_owned());
     status.totals = totals;

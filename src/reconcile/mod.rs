@@ -3,6 +3,7 @@
 //! A reconciler takes no input but the object's name: why it was woken never matters, so there is one code path, and
 //! a full scan finds nothing new.
 
+mod arrive;
 mod audience;
 mod campaign;
 mod campaign_run;
@@ -28,14 +29,19 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     api::condition::{self, Reason, Standing},
     clock::Clock,
+    ingest::{Arrivals, reach::Reach},
     plan::Finding,
-    send::{dispatch::Watch, gate::Gate},
+    send::{
+        dispatch::{Secrets, Watch},
+        gate::Gate,
+    },
     source::{
         Failure, Key, Kind, Source, Weight,
         catalog::{Catalog, Object},
     },
     store::{self, Store},
 };
+pub use arrive::watch_data;
 pub use campaign_run::cancel;
 pub use queue::{Action, Queue};
 
@@ -63,6 +69,12 @@ pub struct World {
     /// Datasets whose files this process has found to be in. What an earlier process wrote into a status says nothing
     /// about the files that are there now.
     pub loaded: Loaded,
+    /// Files that were renamed into place.
+    pub arrivals: Arrivals,
+    /// What resources may reach outside of it.
+    pub reach: Arc<Reach>,
+    /// The Secrets that they name.
+    pub secrets: Arc<dyn Secrets>,
 }
 
 /// The datasets that are loaded.

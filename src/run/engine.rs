@@ -64,6 +64,8 @@ pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, no
         }
     }
     tx.put_steps(run.no, &counts).await?;
+    let sourced = bundle.dataset.entities.iter().filter(|e| e.source.is_some()).map(|e| &*e.name);
+    tx.note_data_as_of(run.no, (&bundle.namespace, &bundle.campaign.dataset), sourced).await?;
     let (to, reason) = if is_dry { (State::Done, "Completed") } else { (State::Sending, "") };
     let moved = tx.move_run(run.no, State::Pending, to, reason, "", now).await?;
     if moved {

@@ -9,7 +9,7 @@ use futures::{StreamExt, executor::block_on};
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqlitePool,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgCopyIn, PgPoolOptions, PgRow},
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
@@ -363,14 +363,12 @@ impl Tx {
         }
     }
 
-    /// Sends rows in PostgreSQL's text format to `COPY … FROM STDIN`. An error on SQLite, which has none.
-    pub(super) async fn copy_in(&mut self, statement: &str, data: &[u8]) -> Result<u64> {
+    /// Begins a `COPY … FROM STDIN`. An error on SQLite, which has none.
+    pub(super) async fn copy_in(&mut self, statement: &str) -> Result<PgCopyIn<&mut PgConnection>> {
         let Inner::Postgres(tx) = &mut self.inner else {
             return Err(Error::Internal("SQLite has no COPY".to_owned()));
         };
-        let mut copy = tx.copy_in_raw(statement).await?;
-        copy.send(data).await?;
-        Ok(copy.finish().await?)
+        Ok(tx.copy_in_raw(statement).await?)
     }
 
     pub async fn commit(self) -> Result<()> {
@@ -463,17 +461,4 @@ fn postgres_arguments(binds: Vec<Bind>) -> Result<PgArguments> {
         added.map_err(|e| Error::Internal(e.to_string()))?;
     }
     Ok(arguments)
-}
-
-/// Text with the escapes of COPY's text format.
-pub(super) fn copy_text(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            other => out.push(other),
-        }
-    }
 }

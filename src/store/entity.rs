@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use sea_query::{Alias, ColumnDef, Index, Query, Table as TableStatement, TableRef};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +16,9 @@ use crate::{
 
 /// PostgreSQL cuts longer identifiers silently, which could make two names one.
 const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// In the table of an entity with versions: the number of the file that a row is from. No field has a dot in its name.
+pub(super) const FILE_COLUMN: &str = "file.no";
 
 /// Where a Dataset's entities live.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,15 @@ impl Place<'_> {
     pub fn table_name(&self, entity: &str) -> String {
         let table = self.table(entity);
         table.schema.map_or_else(|| format!("\"{}\"", table.name), |schema| format!("\"{schema}\".\"{}\"", table.name))
+    }
+
+    /// The table of what was deleted, with the version that it had. No entity has a dot in its name.
+    pub(super) fn tombstones(&self, entity: &str) -> Table {
+        self.table(&format!("{entity}.deleted"))
+    }
+
+    pub(super) fn tombstones_name(&self, entity: &str) -> String {
+        self.table_name(&format!("{entity}.deleted"))
     }
 
     pub(super) fn key(&self, entity: &str) -> Vec<Bind> {
@@ -110,37 +121,23 @@ fn type_words(field: &crate::api::dataset::Field) -> String {
 struct Shape {
     key: Vec<String>,
     columns: BTreeMap<String, String>,
+    /// The field by which rows are newer or older; there is a table of tombstones for it.
+    #[serde(default)]
+    version: Option<String>,
 }
 
 impl Shape {
     fn of(entity: &Entity) -> Self {
         let columns = entity.fields.iter().map(|f| (f.name.to_string(), type_words(f))).collect();
-        Self { key: entity.key.iter().map(ToString::to_string).collect(), columns }
+        let version = entity.version.as_ref().map(ToString::to_string);
+        Self { key: entity.key.iter().map(ToString::to_string).collect(), columns, version }
     }
-}
 
-/// What a file is remembered by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileRead {
-    pub path: String,
-    /// Size and time of change: when it differs, the file was rewritten.
-    pub stamp: String,
-    /// The fields that were read from it: when it differs, a field was added.
-    pub shape: String,
-    pub rows: i64,
-    pub rejected: i64,
-    /// Why the file was refused whole, if it was.
-    pub problem: Option<String>,
-}
-
-/// What an entity's table holds, for the status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EntityCount {
-    pub rows: i64,
-    pub files: i64,
-    pub rejected: i64,
-    pub last_ingested: Option<Timestamp>,
-    pub problem: Option<String>,
+    /// Whether a table of this shape serves an entity of another.
+    fn serves(&self, wanted: &Self) -> bool {
+        let has = |(name, kind): (&String, &String)| self.columns.get(name) == Some(kind);
+        self.key == wanted.key && wanted.columns.iter().all(has) && self.version == wanted.version
+    }
 }
 
 impl Store {
@@ -152,19 +149,30 @@ impl Store {
         let wanted = Shape::of(entity);
         let read = "SELECT shape FROM shape WHERE namespace = $1 AND dataset = $2 AND entity = $3";
         let found = self.fetch_one(Sql::composed(read.to_owned(), place.key(&entity.name))).await?;
+        // What was read in place until now has no rows of its own.
+        if found.as_ref().map(|row| row.get::<String>(0)).transpose()?.is_some_and(|text| super::view::is_view(&text)) {
+            let drop = format!("DROP VIEW IF EXISTS {}", place.table_name(&entity.name));
+            self.execute(Sql::composed(drop, vec![])).await?;
+        }
         let found: Option<Shape> =
             found.map(|row| row.get::<String>(0)).transpose()?.and_then(|text| serde_json::from_str(&text).ok());
-        if found.as_ref() == Some(&wanted) {
+        if found.as_ref().is_some_and(|found| found.serves(&wanted)) {
             return Ok(());
         }
         let mut tx = self.begin().await?;
         let mut merged = wanted.clone();
         match found {
-            None => tx.create_entity(place, entity).await?,
+            None => {
+                tx.create_entity(place, entity).await?;
+                tx.keep_versions(place, entity).await?;
+            }
             Some(found) => {
                 refuse_retyping(place, entity, &found, &wanted)?;
                 let added = entity.fields.iter().filter(|f| !found.columns.contains_key(&*f.name));
                 tx.add_columns(place, entity, added).await?;
+                if found.version != wanted.version {
+                    tx.keep_versions(place, entity).await?;
+                }
                 // A field that was removed is hidden: its column stays, and so does its type.
                 merged.columns.extend(found.columns);
             }
@@ -177,42 +185,19 @@ impl Store {
         tx.commit().await
     }
 
-    /// The files that were read for an entity.
-    pub async fn files_read(&self, place: Place<'_>, entity: &str) -> Result<Vec<FileRead>> {
-        let sql = "SELECT path, stamp, shape, row_count, rejected, problem FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3 ORDER BY path";
-        let rows = self.fetch(Sql::composed(sql.to_owned(), place.key(entity))).await?;
-        rows.iter()
-            .map(|r| {
-                Ok(FileRead {
-                    path: r.get(0)?,
-                    stamp: r.get(1)?,
-                    shape: r.get(2)?,
-                    rows: r.get(3)?,
-                    rejected: r.get(4)?,
-                    problem: r.get(5)?,
-                })
-            })
-            .collect()
-    }
-
-    pub async fn entity_count(&self, place: Place<'_>, entity: &str) -> Result<EntityCount> {
+    /// How many rows an entity's table holds.
+    pub async fn entity_rows(&self, place: Place<'_>, entity: &str) -> Result<i64> {
         let count =
             Query::select().expr(sea_query::Expr::cust("count(*)")).from(table_ref(&place.table(entity))).to_owned();
-        let rows = self.fetch_one(Sql::query(&count, place.dialect)?).await?;
-        let files = "SELECT count(*), CAST(COALESCE(sum(rejected), 0) AS BIGINT), max(at_us) FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3";
-        let files = self.fetch_one(Sql::composed(files.to_owned(), place.key(entity))).await?;
-        let problem = "SELECT path, problem FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND problem IS NOT NULL ORDER BY at_us DESC LIMIT 1";
-        let problem = self.fetch_one(Sql::composed(problem.to_owned(), place.key(entity))).await?;
-        let mut found =
-            EntityCount { rows: rows.map(|r| r.get(0)).transpose()?.unwrap_or(0), ..EntityCount::default() };
-        if let Some(row) = files {
-            (found.files, found.rejected) = (row.get(0)?, row.get(1)?);
-            found.last_ingested = row.get::<Option<i64>>(2)?.map(super::instant);
+        self.fetch_one(Sql::query(&count, place.dialect)?).await?.map_or(Ok(0), |row| row.get(0))
+    }
+
+    /// Tells the planner what a table holds now. PostgreSQL would find out by itself, minutes later.
+    pub async fn analyze(&self, place: Place<'_>, entity: &str) -> Result<()> {
+        if place.dialect == Dialect::Postgres {
+            self.execute(Sql::composed(format!("ANALYZE {}", place.table_name(entity)), vec![])).await?;
         }
-        if let Some(row) = problem {
-            found.problem = Some(format!("{}: {}", row.get::<String>(0)?, row.get::<String>(1)?));
-        }
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -265,6 +250,54 @@ impl Tx {
         create.primary_key(&mut key);
         self.execute(Sql::define(&create, place.dialect)).await?;
         self.index_links(place, entity).await
+    }
+
+    /// What it takes to tell newer from older: where a row is from, and what was deleted.
+    async fn keep_versions(&mut self, place: Place<'_>, entity: &Entity) -> Result<()> {
+        let Some(version) = entity.fields.iter().find(|f| Some(&f.name) == entity.version.as_ref()) else {
+            return Ok(());
+        };
+        let mut file_no = ColumnDef::new(Alias::new(FILE_COLUMN));
+        file_no.big_integer();
+        if !self.has_file_column(place, entity).await? {
+            let mut alter = TableStatement::alter();
+            alter.table(table_ref(&place.table(&entity.name))).add_column(file_no.clone());
+            self.execute(Sql::define(&alter, place.dialect)).await?;
+        }
+        // Tombstones of another version field say nothing about this one.
+        let drop = format!("DROP TABLE IF EXISTS {}", place.tombstones_name(&entity.name));
+        self.execute(Sql::composed(drop, vec![])).await?;
+        let mut create = TableStatement::create();
+        create.table(table_ref(&place.tombstones(&entity.name)));
+        let mut key = Index::create();
+        for name in &entity.key {
+            create.col(key_column(entity, name, place.dialect));
+            key.col(Alias::new(&**name));
+        }
+        if !entity.key.contains(&version.name) {
+            let (precision, scale) = (version.precision.unwrap_or(18), version.scale.unwrap_or(0));
+            create.col(column(&version.name, version.kind, precision, scale, place.dialect));
+        }
+        create.col(file_no).primary_key(&mut key);
+        self.execute(Sql::define(&create, place.dialect)).await?;
+        Ok(())
+    }
+
+    async fn has_file_column(&mut self, place: Place<'_>, entity: &Entity) -> Result<bool> {
+        let table = place.table(&entity.name);
+        let sql = match place.dialect {
+            Dialect::Sqlite => Sql::new("SELECT 1 FROM pragma_table_info($1) WHERE name = $2").bind(&table.name),
+            Dialect::Postgres => Sql::new(
+                "SELECT 1 FROM information_schema.columns WHERE table_name = $1 AND column_name = $2 AND table_schema = $3",
+            )
+            .bind(&table.name),
+        };
+        let sql = sql.bind(FILE_COLUMN);
+        let sql = match &table.schema {
+            Some(schema) => sql.bind(schema),
+            None => sql,
+        };
+        Ok(self.fetch_one(sql).await?.is_some())
     }
 
     /// A link is followed in both directions, so the columns that hold it are indexed.

@@ -1,46 +1,20 @@
-//! A file's rows into an entity's table: staged, compared with what is there, merged.
+//! What a file says into an entity's table: the stage is cleaned of what does not count, then applied as a set.
 //!
-//! A file is merged in one transaction with the note that it was read, so it counts exactly once, whenever the
-//! process dies. PostgreSQL takes the rows by `COPY`, SQLite by INSERTs of many rows.
+//! What counts is decided first, so that each later statement is plain: of several rows of one key the highest version,
+//! then the last; of a row and what the table (or a tombstone) holds, the higher version, then the later file's name. All
+//! of it is one transaction with the note that the file was read, so it counts exactly once, whenever the process dies.
 
 use jiff::Timestamp;
-use sea_query::{Alias, ColumnDef, Table as TableStatement};
 
 use super::{
     Bind, Result, Sql, Tx,
-    entity::{FileRead, Place, canonical_key, column, quoted},
+    entity::{FILE_COLUMN, Place, canonical_key, quoted},
     micros,
 };
 use crate::{
-    api::dataset::{Category, Entity},
+    api::dataset::{Category, DatasetSpec, Entity},
     rule::Dialect,
 };
-
-/// Rows of one INSERT into SQLite's stage: below its 32,766 binds for any entity of up to 64 fields.
-const STAGE_ROWS: usize = 200;
-
-/// One value of a row, typed as its field is, in the form in which the database stores it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
-    Missing,
-    Text(String),
-    Integer(i64),
-    Double(f64),
-    Boolean(bool),
-    /// Scaled by ten to the field's `scale`.
-    Decimal(i64),
-    /// `2026-03-31`
-    Date(jiff::civil::Date),
-    Timestamp(Timestamp),
-}
-
-/// A row that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
-    pub line: i64,
-    pub field: Option<String>,
-    pub reason: String,
-}
 
 /// Which field of the profile says what a person agreed to.
 #[derive(Clone, Copy, Debug)]
@@ -53,11 +27,7 @@ pub struct ConsentRule<'a> {
 }
 
 /// The consent fields of an entity, if it is the profile.
-pub fn consent_rules<'a>(
-    dataset: &'a crate::api::DatasetSpec,
-    entity: &'a Entity,
-    source: &'a str,
-) -> Vec<ConsentRule<'a>> {
+pub fn consent_rules<'a>(dataset: &'a DatasetSpec, entity: &'a Entity, source: &'a str) -> Vec<ConsentRule<'a>> {
     if dataset.profile.entity != entity.name {
         return vec![];
     }
@@ -71,95 +41,233 @@ pub fn consent_rules<'a>(
         .collect()
 }
 
+/// A stage that becomes part of its entity.
+#[derive(Clone, Copy, Debug)]
+pub struct Merge<'a> {
+    pub place: Place<'a>,
+    pub entity: &'a Entity,
+    /// The file's name; of several that are one snapshot the last one's.
+    pub path: &'a str,
+    /// The file's number, by which the table remembers where a row is from.
+    pub file_no: i64,
+    pub has_deletes: bool,
+}
+
+impl Merge<'_> {
+    fn table(&self) -> String {
+        self.place.table_name(&self.entity.name)
+    }
+
+    fn tombstones(&self) -> String {
+        self.place.tombstones_name(&self.entity.name)
+    }
+
+    fn keys(&self) -> String {
+        self.entity.key.iter().map(|k| quoted(k)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// `a.key = b.key`, for each part of the key.
+    fn same_key(&self, a: &str, b: &str) -> String {
+        self.entity.key.iter().map(|k| format!("{a}.{0} = {b}.{0}", quoted(k))).collect::<Vec<_>>().join(" AND ")
+    }
+
+    fn version(&self) -> Option<String> {
+        self.entity.version.as_ref().map(|v| quoted(v))
+    }
+
+    /// Statements that compare with files of other names have the entity's key and this file's name as `$1` to `$4`.
+    fn earlier_files(&self) -> (&'static str, Vec<Bind>) {
+        let sql = "SELECT no FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND path <= $4";
+        (sql, self.place.key(&self.entity.name).into_iter().chain([self.path.into()]).collect())
+    }
+}
+
+fn composed(text: String) -> Sql {
+    Sql::composed(text, vec![])
+}
+
 impl Tx {
-    /// Makes an empty stage for one file's rows: `seq_no` is the line, the other columns are the entity's.
-    pub async fn open_stage(&mut self, place: Place<'_>, entity: &Entity) -> Result<()> {
-        self.execute(Sql::new("DROP TABLE IF EXISTS stage")).await?;
-        let mut create = TableStatement::create();
-        create.table(Alias::new("stage")).temporary().col(ColumnDef::new(Alias::new("seq_no")).big_integer());
-        for field in &entity.fields {
-            create.col(column(
-                &field.name,
-                field.kind,
-                field.precision.unwrap_or(18),
-                field.scale.unwrap_or(0),
-                place.dialect,
-            ));
+    /// Whether neither a row nor a tombstone stands in the way of loading the table itself.
+    pub async fn is_empty(&mut self, place: Place<'_>, entity: &Entity) -> Result<bool> {
+        let mut tables = vec![place.table_name(&entity.name)];
+        if entity.version.is_some() {
+            tables.push(place.tombstones_name(&entity.name));
         }
-        self.execute(Sql::define(&create, place.dialect)).await?;
-        Ok(())
-    }
-
-    /// Adds rows to the stage; each is its line and its cells in the order of the entity's fields.
-    pub async fn stage(&mut self, entity: &Entity, rows: &[(i64, Vec<Cell>)]) -> Result<()> {
-        match self.dialect() {
-            Dialect::Postgres => {
-                let data: String = rows.iter().map(|(line, cells)| copy_line(*line, cells, entity)).collect();
-                self.copy_in("COPY stage FROM STDIN", data.as_bytes()).await?;
-            }
-            Dialect::Sqlite => {
-                for chunk in rows.chunks(STAGE_ROWS) {
-                    self.stage_sqlite(entity, chunk).await?;
-                }
+        for table in tables {
+            if self.fetch_one(composed(format!("SELECT 1 FROM {table} LIMIT 1"))).await?.is_some() {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    async fn stage_sqlite(&mut self, entity: &Entity, rows: &[(i64, Vec<Cell>)]) -> Result<()> {
-        let one = format!("(?{})", ", ?".repeat(entity.fields.len()));
-        let text = format!("INSERT INTO stage VALUES {}", vec![one; rows.len()].join(", "));
-        let mut binds = Vec::with_capacity(rows.len() * (entity.fields.len() + 1));
-        for (line, cells) in rows {
-            binds.push((*line).into());
-            binds.extend(cells.iter().map(sqlite_bind));
+    /// Leaves one row of each key in the stage.
+    pub async fn keep_last_of_each_key(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let keys = merge.keys();
+        let twice = format!("SELECT 1 FROM stage GROUP BY {keys} HAVING count(*) > 1 LIMIT 1");
+        if self.fetch_one(composed(twice)).await?.is_none() {
+            return Ok(());
         }
-        self.execute(Sql::composed(text, binds)).await?;
-        Ok(())
-    }
-
-    /// Merges the stage into the entity's table: per key the highest version wins, then the last line.
-    pub async fn merge_stage(&mut self, place: Place<'_>, entity: &Entity) -> Result<()> {
-        let table = place.table_name(&entity.name);
-        let columns: Vec<String> = entity.fields.iter().map(|f| quoted(&f.name)).collect();
-        let key: Vec<String> = entity.key.iter().map(|k| quoted(k)).collect();
-        let newest = entity.version.as_ref().map_or(String::new(), |v| format!("{} DESC NULLS LAST, ", quoted(v)));
-        let sets: Vec<String> =
-            columns.iter().filter(|c| !key.contains(c)).map(|c| format!("{c} = excluded.{c}")).collect();
-        let update = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
-        let guard = match &entity.version {
-            Some(v) if !sets.is_empty() => {
-                let v = quoted(v);
-                format!(" WHERE old.{v} IS NULL OR excluded.{v} >= old.{v}")
+        let mut newest = String::new();
+        if let Some(v) = merge.version() {
+            if merge.has_deletes {
+                // A delete without a version deletes what stands before it.
+                self.execute(composed(format!("CREATE INDEX stage_key ON stage ({keys})"))).await?;
+                let fill = format!(
+                    "UPDATE stage SET {v} = (SELECT max(b.{v}) FROM stage b WHERE {} AND b.seq_no < stage.seq_no) \
+                     WHERE is_delete AND {v} IS NULL",
+                    merge.same_key("b", "stage")
+                );
+                self.execute(composed(fill)).await?;
             }
-            _ => String::new(),
-        };
-        let sql = format!(
-            "INSERT INTO {table} AS old ({columns}) SELECT {columns} FROM (SELECT {columns}, \
-               row_number() OVER (PARTITION BY {key} ORDER BY {newest}seq_no DESC) AS rank_no FROM stage) s WHERE rank_no = 1 \
-             ON CONFLICT ({key}) DO {update}{guard}",
-            columns = columns.join(", "),
-            key = key.join(", "),
+            newest = format!("{v} DESC NULLS LAST, ");
+        }
+        let drop = format!(
+            "DELETE FROM stage WHERE seq_no IN (SELECT seq_no FROM (SELECT seq_no, row_number() OVER \
+             (PARTITION BY {keys} ORDER BY {newest}seq_no DESC) AS rank_no FROM stage) r WHERE rank_no > 1)"
         );
-        self.execute(Sql::composed(sql, vec![])).await?;
+        self.execute(composed(drop)).await?;
         Ok(())
     }
 
-    /// Appends to the consent log what the stage changes, before it is merged.
+    /// Takes out of the stage what the table knows better, or what was deleted since.
+    pub async fn drop_stale(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let Some(v) = merge.version() else { return Ok(()) };
+        let (earlier, binds) = merge.earlier_files();
+        let file = quoted(FILE_COLUMN);
+        for old in [merge.table(), merge.tombstones()] {
+            if self.fetch_one(composed(format!("SELECT 1 FROM {old} LIMIT 1"))).await?.is_none() {
+                continue;
+            }
+            let is_newer = format!(
+                "(o.{v} IS NULL OR s.{v} > o.{v} OR (s.{v} = o.{v} AND (o.{file} IS NULL OR o.{file} IN ({earlier}))))"
+            );
+            let drop = format!(
+                "DELETE FROM stage AS s WHERE (NOT s.is_delete OR s.{v} IS NOT NULL) AND EXISTS (SELECT 1 FROM {old} o \
+                 WHERE {} AND NOT COALESCE({is_newer}, FALSE))",
+                merge.same_key("o", "s")
+            );
+            self.execute(Sql::composed(drop, binds.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the stage what the table holds already as it is.
+    pub async fn drop_unchanged(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let same = match merge.place.dialect {
+            Dialect::Sqlite => "IS",
+            Dialect::Postgres => "IS NOT DISTINCT FROM",
+        };
+        let all: Vec<String> =
+            merge.entity.fields.iter().map(|f| format!("o.{0} {same} s.{0}", quoted(&f.name))).collect();
+        let drop = format!(
+            "DELETE FROM stage AS s WHERE NOT s.is_delete AND EXISTS (SELECT 1 FROM {} o WHERE {} AND {})",
+            merge.table(),
+            merge.same_key("o", "s"),
+            all.join(" AND ")
+        );
+        self.execute(composed(drop)).await?;
+        Ok(())
+    }
+
+    /// How many rows the table has, and how many of them the stage has not.
+    pub async fn absent(&mut self, merge: &Merge<'_>) -> Result<(i64, i64)> {
+        let table = merge.table();
+        let all = self.fetch_one(composed(format!("SELECT count(*) FROM {table}"))).await?;
+        let sql = format!(
+            "SELECT count(*) FROM {table} o WHERE NOT EXISTS (SELECT 1 FROM stage s WHERE {})",
+            merge.same_key("s", "o")
+        );
+        let absent = self.fetch_one(composed(sql)).await?;
+        let count = |row: Option<super::Row>| row.map_or(Ok(0), |row| row.get(0));
+        Ok((count(all)?, count(absent)?))
+    }
+
+    /// Deletes the rows that the stage has not.
+    pub async fn delete_absent(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let sql = format!(
+            "DELETE FROM {} AS o WHERE NOT EXISTS (SELECT 1 FROM stage s WHERE {})",
+            merge.table(),
+            merge.same_key("s", "o")
+        );
+        self.execute(composed(sql)).await?;
+        Ok(())
+    }
+
+    /// Applies a stage that [`Tx::keep_last_of_each_key`] and [`Tx::drop_stale`] have cleaned.
+    pub async fn apply_stage(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let (table, keys) = (merge.table(), merge.keys());
+        let mut columns: Vec<String> = merge.entity.fields.iter().map(|f| quoted(&f.name)).collect();
+        let mut values = columns.clone();
+        let mut binds: Vec<Bind> = vec![];
+        if merge.entity.version.is_some() {
+            columns.push(quoted(FILE_COLUMN));
+            values.push("CAST($1 AS BIGINT)".to_owned());
+            binds.push(merge.file_no.into());
+        }
+        let is_key = |column: &String| merge.entity.key.iter().any(|k| quoted(k) == *column);
+        let sets: Vec<String> = columns.iter().filter(|c| !is_key(c)).map(|c| format!("{c} = excluded.{c}")).collect();
+        let update = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
+        let upsert = format!(
+            "INSERT INTO {table} ({}) SELECT {} FROM stage WHERE NOT is_delete ON CONFLICT ({keys}) DO {update}",
+            columns.join(", "),
+            values.join(", ")
+        );
+        self.execute(Sql::composed(upsert, binds)).await?;
+        if merge.entity.version.is_some() {
+            self.keep_tombstones(merge).await?;
+        }
+        if merge.has_deletes {
+            let delete = format!(
+                "DELETE FROM {table} AS o WHERE EXISTS (SELECT 1 FROM stage s WHERE s.is_delete AND {})",
+                merge.same_key("s", "o")
+            );
+            self.execute(composed(delete)).await?;
+        }
+        // Else it would lie on the server's disk as long as this connection lives.
+        self.execute(Sql::new("DROP TABLE stage")).await?;
+        Ok(())
+    }
+
+    /// What came back has no tombstone; what is deleted leaves one, with the version that it had.
+    async fn keep_tombstones(&mut self, merge: &Merge<'_>) -> Result<()> {
+        let (Some(v), tombstones, keys) = (merge.version(), merge.tombstones(), merge.keys()) else { return Ok(()) };
+        let back = format!(
+            "DELETE FROM {tombstones} AS t WHERE EXISTS (SELECT 1 FROM stage s WHERE NOT s.is_delete AND {})",
+            merge.same_key("s", "t")
+        );
+        self.execute(composed(back)).await?;
+        if !merge.has_deletes {
+            return Ok(());
+        }
+        let of_stage: Vec<String> = merge.entity.key.iter().map(|k| format!("s.{}", quoted(k))).collect();
+        let file = quoted(FILE_COLUMN);
+        let put = format!(
+            "INSERT INTO {tombstones} ({keys}, {v}, {file}) SELECT {}, COALESCE(s.{v}, o.{v}), CAST($1 AS BIGINT) FROM stage s \
+             LEFT JOIN {} o ON {} WHERE s.is_delete AND COALESCE(s.{v}, o.{v}) IS NOT NULL \
+             ON CONFLICT ({keys}) DO UPDATE SET {v} = excluded.{v}, {file} = excluded.{file}",
+            of_stage.join(", "),
+            merge.table(),
+            merge.same_key("o", "s")
+        );
+        self.execute(Sql::composed(put, vec![merge.file_no.into()])).await?;
+        Ok(())
+    }
+
+    /// Appends to the consent log what the rows of `from` change, before they are in the table.
     ///
     /// A row enters the log only where the field differs from what the table holds, stamped with `changedAt`.
     /// Without `changedAt` a file may withdraw, but never grant again after a recorded opt-out.
     pub async fn log_consent(
         &mut self,
-        place: Place<'_>,
-        entity: &Entity,
+        merge: &Merge<'_>,
         consent: &ConsentRule<'_>,
+        from: Consenting,
         now: Timestamp,
     ) -> Result<()> {
-        let table = place.table_name(&entity.name);
-        let (field, version) = (quoted(consent.field), entity.version.as_ref().map(|v| quoted(v)));
+        let (place, entity, table) = (merge.place, merge.entity, merge.table());
+        let field = quoted(consent.field);
         let profile = canonical_key(place.dialect, entity, "s");
-        let on: Vec<String> = entity.key.iter().map(|k| format!("old.{0} = s.{0}", quoted(k))).collect();
         let at = consent.changed_at.map_or_else(
             || "CAST(NULL AS BIGINT)".to_owned(),
             |c| micros_of(place.dialect, &format!("s.{}", quoted(c))),
@@ -168,20 +276,23 @@ impl Tx {
             Dialect::Sqlite => format!("s.{field} IS NOT old.{field}"),
             Dialect::Postgres => format!("s.{field} IS DISTINCT FROM old.{field}"),
         };
-        let newer = version.as_ref().map_or(String::new(), |v| format!(" AND (old.{v} IS NULL OR s.{v} >= old.{v})"));
-        let newest = version.as_ref().map_or(String::new(), |v| format!("{v} DESC NULLS LAST, "));
-        let key: Vec<String> = entity.key.iter().map(|k| quoted(k)).collect();
+        let rows = match from {
+            Consenting::Stage => {
+                format!(
+                    "stage s LEFT JOIN {table} old ON {} WHERE NOT s.is_delete AND {differs}",
+                    merge.same_key("old", "s")
+                )
+            }
+            Consenting::Table => format!("{table} s WHERE TRUE"),
+        };
         let sql = format!(
             "INSERT INTO consent (namespace, dataset, topic, channel, profile, at_us, granted, source, recorded_us) \
              SELECT $1, $2, $3, $4, q.profile, COALESCE(q.changed_us, $5), q.granted, $6, $5 FROM ( \
                SELECT {profile} AS profile, {at} AS changed_us, CASE WHEN s.{field} THEN 1 ELSE 0 END AS granted \
-               FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY {newest}seq_no DESC) AS rank_no FROM stage) s \
-               LEFT JOIN {table} old ON {on} WHERE s.rank_no = 1 AND s.{field} IS NOT NULL AND {differs}{newer}) q \
+               FROM {rows} AND s.{field} IS NOT NULL) q \
              WHERE q.granted = 0 OR q.changed_us IS NOT NULL OR NOT EXISTS (SELECT 1 FROM consent c WHERE c.namespace = $1 \
                AND c.dataset = $2 AND c.topic = $3 AND c.channel = $4 AND c.profile = q.profile AND c.granted = 0) \
-             ON CONFLICT DO NOTHING",
-            keys = key.join(", "),
-            on = on.join(" AND "),
+             ON CONFLICT DO NOTHING"
         );
         let binds = vec![
             place.namespace.into(),
@@ -194,45 +305,15 @@ impl Tx {
         self.execute(Sql::composed(sql, binds)).await?;
         Ok(())
     }
+}
 
-    /// Notes that a file was read, with its rejects, in the transaction that merged it.
-    pub async fn note_file(
-        &mut self,
-        place: Place<'_>,
-        entity: &str,
-        file: &FileRead,
-        rejects: &[Reject],
-        now: Timestamp,
-    ) -> Result<()> {
-        let with = |more: Vec<Bind>| place.key(entity).into_iter().chain(more).collect::<Vec<Bind>>();
-        let sql = "INSERT INTO file (namespace, dataset, entity, path, stamp, shape, row_count, rejected, problem, at_us) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (namespace, dataset, entity, path) DO UPDATE SET \
-                   stamp = excluded.stamp, shape = excluded.shape, row_count = excluded.row_count, rejected = excluded.rejected, \
-                   problem = excluded.problem, at_us = excluded.at_us";
-        let binds = with(vec![
-            (&file.path).into(),
-            (&file.stamp).into(),
-            (&file.shape).into(),
-            file.rows.into(),
-            file.rejected.into(),
-            file.problem.clone().into(),
-            micros(now).into(),
-        ]);
-        self.execute(Sql::composed(sql.to_owned(), binds)).await?;
-        let clear = "DELETE FROM reject WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND path = $4";
-        self.execute(Sql::composed(clear.to_owned(), with(vec![(&file.path).into()]))).await?;
-        let insert = "INSERT INTO reject (namespace, dataset, entity, path, line, field, reason, at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-        let rows = rejects.iter().map(|r| {
-            with(vec![
-                (&file.path).into(),
-                r.line.into(),
-                r.field.clone().into(),
-                (&r.reason).into(),
-                micros(now).into(),
-            ])
-        });
-        self.execute_each(insert, rows.collect()).await
-    }
+/// Whose consent is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consenting {
+    /// The stage's rows, against the table.
+    Stage,
+    /// The table's, which was empty before.
+    Table,
 }
 
 fn micros_of(dialect: Dialect, column: &str) -> String {
@@ -240,43 +321,6 @@ fn micros_of(dialect: Dialect, column: &str) -> String {
         Dialect::Sqlite => column.to_owned(),
         Dialect::Postgres => format!("CAST(extract(epoch FROM {column}) * 1000000 AS BIGINT)"),
     }
-}
-
-fn sqlite_bind(cell: &Cell) -> Bind {
-    match cell {
-        Cell::Missing => Bind::Text(None),
-        Cell::Text(text) => text.into(),
-        Cell::Integer(n) | Cell::Decimal(n) => (*n).into(),
-        Cell::Double(x) => Bind::Real(Some(*x)),
-        Cell::Boolean(b) => (*b).into(),
-        Cell::Date(date) => date.to_string().into(),
-        Cell::Timestamp(at) => micros(*at).into(),
-    }
-}
-
-/// One line of PostgreSQL's COPY text format: tab between columns, `\N` for missing, backslash escapes.
-fn copy_line(line: i64, cells: &[Cell], entity: &Entity) -> String {
-    use std::fmt::Write;
-    let mut text = line.to_string();
-    for (cell, field) in cells.iter().zip(&entity.fields) {
-        text.push('\t');
-        // Writing to a String cannot fail.
-        let _ = match cell {
-            Cell::Missing => write!(text, "\\N"),
-            Cell::Text(value) => {
-                super::db::copy_text(&mut text, value);
-                Ok(())
-            }
-            Cell::Integer(n) => write!(text, "{n}"),
-            Cell::Decimal(n) => write!(text, "{}", decimal_text(*n, field.scale.unwrap_or(0))),
-            Cell::Double(x) => write!(text, "{x}"),
-            Cell::Boolean(b) => write!(text, "{b}"),
-            Cell::Date(date) => write!(text, "{date}"),
-            Cell::Timestamp(at) => write!(text, "{at}"),
-        };
-    }
-    text.push('\n');
-    text
 }
 
 /// `12345` at scale 2 as `123.45`.

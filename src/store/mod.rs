@@ -8,7 +8,11 @@
 //! | [`object`] | the folder home's objects and events |
 //! | [`entity`] | the tables of a Dataset |
 //! | `consent` | what a person says outside of the files |
-//! | [`merge`] | a file's rows into them, and consent |
+//! | [`rows`] | rows on their way into them, in the form in which each database takes them |
+//! | `load` | the way: `COPY`, or INSERTs of many rows |
+//! | [`merge`] | what a file says into them, and consent |
+//! | `view` | tables of others, read in place; the end of a Dataset |
+//! | [`files`] | which files were read, their rejects, how long it took |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
 //! | [`claims`] | who works on what, and the work of those that died |
@@ -36,10 +40,12 @@ mod db;
 pub mod doubt;
 pub mod entity;
 pub mod faults;
+pub mod files;
 mod functions;
 pub mod home;
 pub mod kept;
 pub mod ledger;
+mod load;
 pub mod merge;
 pub mod object;
 mod pace;
@@ -47,7 +53,9 @@ pub mod planning;
 pub mod recovery;
 pub mod remainder;
 pub mod retention;
+pub mod rows;
 pub mod tally;
+mod view;
 mod worker;
 
 use std::sync::Arc;
@@ -85,6 +93,11 @@ impl Error {
         // PostgreSQL: out of range, datetime overflow, division by zero; SQLite: its own sum, and our functions.
         let is_code = e.code().is_some_and(|c| ["22003", "22008", "22012"].contains(&&*c));
         is_code || e.message().contains(functions::FAULT) || e.message() == "integer overflow"
+    }
+
+    /// Whether two rows had one key.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Database(e)) if e.is_unique_violation())
     }
 
     /// Whether the same statement may succeed later: a lost connection, a full pool, a busy file.

@@ -91,6 +91,15 @@ impl Home {
         Running { child }
     }
 
+    /// Writes a file as a careful exporter does: beside, then renamed into place.
+    pub fn deliver(&self, name: &str, bytes: &[u8]) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let beside = path.with_file_name(format!(".{}", path.file_name().unwrap().to_string_lossy()));
+        fs::write(&beside, bytes).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path().join(name)).unwrap_or_default()
     }

@@ -1,15 +1,20 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
 mod bad_input;
+mod changes_and_snapshots;
 mod cluster;
 mod consent_over_time;
 mod crashes;
 mod distribution;
 mod doubt;
 mod edits_while_watching;
+mod either;
 mod empty_cluster;
+mod file_formats;
 mod files_arrive;
+mod files_remote;
 mod film_rental;
+mod freshness;
 mod home;
 mod hostile_names;
 mod kill_in_mid_send;
@@ -27,6 +32,7 @@ mod simulation;
 mod smtp_servers;
 mod stop_and_start;
 mod store_conformance;
+mod tables_of_others;
 mod unsubscribe;
 mod what_was_said;
 mod world;

@@ -17,6 +17,7 @@ use crate::{
 
 /// Editors write a file in several steps; what comes within this time is one change.
 const QUIET: Duration = Duration::from_millis(50);
+const QUIET_MAX: Duration = Duration::from_millis(250);
 /// Notifications wait here while a load is under way; more of them say nothing new.
 const WAITING: usize = 64;
 /// Where no notification arrives (some network file systems), the folder is still looked at.
@@ -30,7 +31,11 @@ const LOOK_MISSING: Duration = Duration::from_secs(1);
 pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Diagnostic])) -> notify::Result<()> {
     let (sender, mut changes) = mpsc::channel(WAITING);
     let roots = folder.roots().to_vec();
+    let arrivals = world.arrivals.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if let Ok(event) = &event {
+            arrivals.note(event);
+        }
         let is_ours = event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(|p| is_watched(p, &roots)));
         if is_ours {
             // A full queue already means another load.
@@ -44,7 +49,9 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
     loop {
         let wait = if is_missing { LOOK_MISSING } else { LOOK };
         let changed = tokio::time::timeout(wait, changes.recv()).await;
-        while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|c| c.is_some()) {}
+        let calm = async { while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|c| c.is_some()) {} };
+        // Files may arrive all the time.
+        let _ = tokio::time::timeout(QUIET_MAX, calm).await;
         match folder.load(false).await {
             Ok((new, missing)) => {
                 is_missing = missing;

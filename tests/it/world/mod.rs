@@ -22,6 +22,7 @@ mod install;
 mod kube;
 mod postgres;
 mod process;
+mod s3;
 mod scratch;
 pub mod scripted_smtp;
 mod smtp;
@@ -36,6 +37,7 @@ use anyhow::{Context, Result, ensure};
 pub use self::install::{announce, program};
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;
+pub use self::s3::S3;
 pub use self::smtp::{Mail, SmtpSink};
 
 /// Below the range from which Linux and macOS take the port of an outgoing connection, or one of those would sooner or

@@ -15,6 +15,9 @@ pub enum Reason {
     // What went well.
     Accepted,
     Loaded,
+    Refreshed,
+    WithinGuard,
+    Exported,
     Scheduled,
     Running,
     Completed,
@@ -36,6 +39,9 @@ pub enum Reason {
     FileRefused,
     SecretMissing,
     StepFailed,
+    OutsideGuard,
+    NotAllowed,
+    ExportFailed,
     Cancelled,
     Superseded,
     StoreNotMine,
@@ -50,9 +56,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::Accepted,
         Self::Loaded,
+        Self::Refreshed,
+        Self::WithinGuard,
+        Self::Exported,
         Self::Scheduled,
         Self::Running,
         Self::Completed,
@@ -72,6 +81,9 @@ impl Reason {
         Self::FileRefused,
         Self::SecretMissing,
         Self::StepFailed,
+        Self::OutsideGuard,
+        Self::NotAllowed,
+        Self::ExportFailed,
         Self::Cancelled,
         Self::Superseded,
         Self::StoreNotMine,
@@ -88,6 +100,9 @@ impl Reason {
         match self {
             Self::Accepted => "Accepted",
             Self::Loaded => "Loaded",
+            Self::Refreshed => "Refreshed",
+            Self::WithinGuard => "WithinGuard",
+            Self::Exported => "Exported",
             Self::Scheduled => "Scheduled",
             Self::Running => "Running",
             Self::Completed => "Completed",
@@ -107,6 +122,9 @@ impl Reason {
             Self::FileRefused => "FileRefused",
             Self::SecretMissing => "SecretMissing",
             Self::StepFailed => "StepFailed",
+            Self::OutsideGuard => "OutsideGuard",
+            Self::NotAllowed => "NotAllowed",
+            Self::ExportFailed => "ExportFailed",
             Self::Cancelled => "Cancelled",
             Self::Superseded => "Superseded",
             Self::StoreNotMine => "StoreNotMine",

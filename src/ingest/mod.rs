@@ -5,6 +5,7 @@
 
 pub mod cell;
 mod csv;
+pub mod keys;
 
 use std::{
     fs, io,

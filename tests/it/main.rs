@@ -1,5 +1,6 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
+mod audiences;
 mod bad_input;
 mod cluster;
 mod consent_over_time;
@@ -12,6 +13,7 @@ mod files_arrive;
 mod film_rental;
 mod home;
 mod hostile_names;
+mod kept_keys;
 mod kill_in_mid_send;
 mod message_history;
 mod nothing_twice;

@@ -19,7 +19,7 @@ use crate::{
     reconcile::{self, Loaded, Queue, World},
     send::dispatch::Dispatcher,
     source::{Kind, catalog::Catalog, cluster::Cluster},
-    store::{Error, Store},
+    store::{Error, Store, readonly::Readers},
 };
 
 #[derive(ClapArgs)]
@@ -47,6 +47,13 @@ pub struct Args {
     /// Database schemas whose tables datasets may read: `NAMESPACE=SCHEMA`, or `SCHEMA` for every namespace; none unless said.
     #[arg(long, value_name = "[NAMESPACE=]SCHEMA")]
     allow_table: Vec<AllowedSchema>,
+    /// Where audiences are exported to, a folder below for each namespace; without it exports are refused.
+    #[arg(long, value_name = "DIR")]
+    exports: Option<PathBuf>,
+    /// Lets the authors of a namespace write `sql:` audiences; each statement is run read-only over a connection of
+    /// this URL, and may read what its role may. May be given several times.
+    #[arg(long, value_name = "NAMESPACE=URL", env = "CAMPANILE_SQL", value_delimiter = ' ', hide_env_values = true)]
+    sql: Vec<String>,
     /// Where the outbox is written.
     #[arg(long, value_name = "DIR", default_value = ".campanile/outbox")]
     outbox: PathBuf,
@@ -66,7 +73,8 @@ async fn start(args: Args) -> Result<End, End> {
     let client = Client::try_default().await.map_err(|e| wrong("no cluster", &e))?;
     let cluster = Arc::new(Cluster::new(client, args.watch_namespace));
     let home = cluster.id().await.map_err(|e| wrong("no cluster", &e))?;
-    let store = Store::open(&args.store).await?;
+    let readers = Readers::by_namespace(&args.sql).map_err(|e| End::Wrong(format!("--sql: {e}"), None))?;
+    let store = Store::open(&args.store).await?.with_readers(readers);
     let not_mine = match store.enter(&home, &args.environment).await {
         Err(Error::NotMine(owner)) => {
             Some(format!("this store belongs to another home ({owner}); nothing is sent from it"))
@@ -97,6 +105,7 @@ async fn start(args: Args) -> Result<End, End> {
         sends: Notify::new(),
         settle: Duration::from_millis(args.settle_ms),
         data: args.data,
+        exports: args.exports,
         not_mine,
         loaded: Loaded::default(),
         arrivals: Arrivals::default(),

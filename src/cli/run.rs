@@ -28,7 +28,7 @@ use crate::{
         directory::{self, Folder, Marks},
         manifest::Diagnostic,
     },
-    store::{self, Error},
+    store::{self, Error, readonly::Readers},
 };
 
 /// How often `--until-idle` asks whether all is done.
@@ -71,7 +71,8 @@ async fn start(args: Args) -> Result<End, End> {
     for path in &args.path {
         roots.push(path.canonicalize().map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?);
     }
-    let home = Home::open(&args.home, true).await?;
+    let mut home = Home::open(&args.home, true).await?;
+    home.store = home.store.with_readers(Readers::own(&args.home.store));
     let _lock = home.lock()?;
     match home.store.enter(&home.id, &args.home.environment).await {
         Err(Error::NotMine(owner)) => {
@@ -97,6 +98,7 @@ async fn start(args: Args) -> Result<End, End> {
         sends: Notify::new(),
         settle: Duration::ZERO,
         data: None,
+        exports: None,
         not_mine: None,
         loaded: Loaded::default(),
         arrivals: Arrivals::default(),

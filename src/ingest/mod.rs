@@ -20,6 +20,7 @@ mod cell;
 mod feed;
 pub mod format;
 mod http;
+pub mod keys;
 pub mod place;
 pub mod reach;
 pub mod remote;

@@ -7,6 +7,7 @@ use sea_query::SelectStatement;
 use super::{
     Bundle, Finding, Ref,
     activity::{self, Compiled, Output},
+    audience::{self, Sets},
     message::EmailPlan,
 };
 use crate::{
@@ -18,6 +19,8 @@ use crate::{
 pub struct Plan {
     pub schema: Schema,
     pub dialect: Dialect,
+    /// The audiences that the steps refer to, and those that these build on.
+    pub sets: Sets,
     pub steps: Vec<Step>,
 }
 
@@ -40,7 +43,11 @@ impl Plan {
 
     /// The SELECT of each output of a step, over the SELECTs of its inputs.
     pub fn selects(&self, step: &Step, input: &dyn Fn(&str) -> SelectStatement, inputs: &Inputs) -> activity::Selects {
-        step.compiled.selects(&activity::Ground { schema: &self.schema, dialect: self.dialect, inputs, input })
+        step.compiled.selects(&self.ground(input, inputs))
+    }
+
+    fn ground<'a>(&'a self, input: &'a dyn Fn(&str) -> SelectStatement, inputs: &'a Inputs) -> activity::Ground<'a> {
+        activity::Ground { schema: &self.schema, dialect: self.dialect, sets: &self.sets, inputs, input }
     }
 
     /// After a fault: what finds it in the rules of a step.
@@ -50,14 +57,20 @@ impl Plan {
         input: &dyn Fn(&str) -> SelectStatement,
         inputs: &Inputs,
     ) -> Vec<activity::RuleFaults> {
-        step.compiled.faults(&activity::Ground { schema: &self.schema, dialect: self.dialect, inputs, input })
+        step.compiled.faults(&self.ground(input, inputs))
     }
 }
 
 pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Finding>> {
     let this = Ref::new("Campaign", &bundle.name);
     let schema = bundle.schema(dialect);
+    let sets = audience::compile(&bundle.audiences, &bundle.campaign.dataset, &schema);
+    let (sets, wrong) = match sets {
+        Ok(sets) => (sets, vec![]),
+        Err(found) => (Sets::default(), found),
+    };
     let mut graph = Graph { outputs: BTreeMap::new(), read: BTreeSet::new(), found: vec![] };
+    graph.found.extend(wrong);
     graph.find_cycles(&this, &bundle.campaign.steps);
     let mut steps = vec![];
     if graph.found.is_empty() {
@@ -81,7 +94,7 @@ pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Fin
             .map(|near| format!("did you mean `{near}`?"));
         graph.found.push(finding);
     }
-    if graph.found.is_empty() { Ok(Plan { schema, dialect, steps }) } else { Err(graph.found) }
+    if graph.found.is_empty() { Ok(Plan { schema, dialect, sets, steps }) } else { Err(graph.found) }
 }
 
 struct Graph {

@@ -252,7 +252,7 @@ fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
 }
 
 /// A column in a form that both databases hand over alike: times as microseconds, decimals and dates as text.
-fn portable(query: &Query<'_>, value: Expr, ty: FieldType) -> Expr {
+pub fn portable(query: &Query<'_>, value: Expr, ty: FieldType) -> Expr {
     match (ty, query.dialect()) {
         (FieldType::Timestamp, Dialect::Postgres) => {
             query.custom("CAST(extract(epoch FROM ?) * 1000000 AS BIGINT)", [value])

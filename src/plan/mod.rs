@@ -4,6 +4,7 @@
 //! templates, or findings that point at a field. A run and a preview use the same plan.
 
 pub mod activity;
+pub mod audience;
 pub mod dataset;
 mod graph;
 pub mod message;
@@ -14,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec, step::Activity},
+    api::{
+        AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
+        step::{Activity, AudienceStep},
+    },
     rule::{Dialect, Schema},
 };
 
@@ -93,6 +97,10 @@ pub struct Bundle {
 pub trait Library {
     fn dataset(&self, name: &str) -> Option<DatasetSpec>;
     fn audience(&self, name: &str) -> Option<AudienceSpec>;
+    /// Whether an Audience of that name is declared and cannot be taken, as it is wrong itself.
+    fn is_wrong_audience(&self, _name: &str) -> bool {
+        false
+    }
     fn channel(&self, name: &str) -> Option<ChannelSpec>;
     fn template(&self, name: &str) -> Option<MessageTemplateSpec>;
 }
@@ -115,17 +123,20 @@ impl Bundle {
         if dataset.is_none() {
             lost("Dataset", &campaign.dataset, "spec.dataset".to_owned());
         }
-        let (mut audiences, mut channels, mut templates) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut channels, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        let mut mentions = vec![];
         for (index, step) in campaign.steps.iter().enumerate() {
             let at = |field: &str| format!("spec.steps[{index}].{}.{field}", step.activity.word());
+            for (path, rule) in activity::rules_of(&step.activity) {
+                mentions.extend(audience::mentions_in(rule, &this, &format!("spec.steps[{index}].{path}")));
+            }
             match &step.activity {
-                Activity::Audience(audience) => {
-                    let Some(name) = &audience.reference else { continue };
-                    match library.audience(name) {
-                        Some(spec) => drop(audiences.insert(name.to_string(), spec)),
-                        None => lost("Audience", name, at("ref")),
-                    }
-                }
+                Activity::Audience(AudienceStep { reference: Some(name), .. }) => mentions.push(audience::Mention {
+                    audience: name.to_string(),
+                    object: this.clone(),
+                    path: at("ref"),
+                    span: None,
+                }),
                 Activity::Email(email) => {
                     match library.channel(&email.channel) {
                         Some(spec) => drop(channels.insert(email.channel.to_string(), spec)),
@@ -139,6 +150,8 @@ impl Bundle {
                 _ => {}
             }
         }
+        let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);
+        missing.extend(found);
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
         match dataset {
             Some(dataset) if missing.is_empty() => {
@@ -164,6 +177,7 @@ impl Bundle {
     }
 
     pub(crate) fn schema(&self, dialect: Dialect) -> Schema {
-        dataset::schema_of(&self.dataset, &self.namespace, &self.campaign.dataset, dialect)
+        let schema = dataset::schema_of(&self.dataset, &self.namespace, &self.campaign.dataset, dialect);
+        audience::known_to(schema, &self.audiences)
     }
 }

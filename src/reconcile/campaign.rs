@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Action, Error, World, sentence, stand};
+use super::{Action, Error, LOOK_AHEAD_MAX, World, sentence, stand};
 use crate::{
     api::{
         CampaignRunSpec, CampaignSpec, CampaignStatus,
@@ -26,8 +26,6 @@ use crate::{
     },
 };
 
-/// The longest a timer is set for: a machine that slept looks again soon after.
-const LOOK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
 const ACTIVE_SHOWN: usize = 10;
 
 /// A campaign that could start.

@@ -138,6 +138,10 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
             world.sends.notify_one();
             Action::Soon(LOOK_AGAIN)
         }
+        Progress::Held(audiences) => {
+            world.queue.wake(audiences.iter().map(|a| Key::new(Kind::Audience, &run.namespace, a)));
+            Action::Later(HELD_LOOK)
+        }
         Progress::Waits | Progress::Cancels => Action::Soon(LOOK_AGAIN),
         Progress::Paused if run.state == State::Pending => Action::Later(Duration::from_secs(5)),
         // Workers of other processes send, too; nobody here hears of it.
@@ -146,6 +150,8 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
     })
 }
 
+/// How often the audiences of a run that is held are weighed again; it is woken when one of them changes.
+const HELD_LOOK: Duration = Duration::from_secs(60);
 /// How often a run is looked at that other processes may be sending.
 const WORKERS_LOOK: Duration = Duration::from_secs(2);
 
@@ -237,6 +243,7 @@ async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing,
         State::Pending | State::Sending if is_paused(run, world).await? => {
             Standing::Working(Reason::Held, format!("the campaign is suspended, stopped or deleted; {sent}"))
         }
+        State::Pending if run.reason == "Held" => Standing::Working(Reason::Held, run.message.clone()),
         State::Pending => Standing::Working(Reason::Planning, "the steps are being evaluated".to_owned()),
         State::Sending => Standing::Working(Reason::Sending, sent),
         State::Cancelling => Standing::Working(Reason::Cancelled, "what waits is being cancelled".to_owned()),

@@ -50,6 +50,9 @@ const LOOKS_AT_ONCE: usize = 4;
 /// Outcomes arrive in bursts; a status shows them at most so often.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
+/// The longest a timer is set for: a machine that slept looks again soon after.
+const LOOK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
+
 /// Where a reconciler lives.
 pub struct World {
     pub catalog: Catalog,
@@ -64,6 +67,8 @@ pub struct World {
     pub settle: Duration,
     /// Where relative file URLs begin and what they cannot leave; in the folder home the manifest's own folder.
     pub data: Option<PathBuf>,
+    /// Where a cluster's audiences are exported to, a folder for each namespace; in the folder home the manifest's own.
+    pub exports: Option<PathBuf>,
     /// Another home's store: read and planned, never claimed.
     pub not_mine: Option<String>,
     /// Datasets whose files this process has found to be in. What an earlier process wrote into a status says nothing

@@ -81,6 +81,12 @@ pub enum Node {
         var: usize,
         hops: Vec<String>,
     },
+    /// Whether the row that to-one links lead to is in an audience.
+    InAudience {
+        var: usize,
+        hops: Vec<String>,
+        audience: String,
+    },
     Not(Box<Typed>),
     And(Box<Typed>, Box<Typed>),
     Or(Box<Typed>, Box<Typed>),
@@ -229,7 +235,7 @@ impl Node {
     /// The variable that the node itself reads.
     fn variable(&self) -> Option<usize> {
         match self {
-            Self::Field { var, .. } | Self::HasLink { var, .. } => Some(*var),
+            Self::Field { var, .. } | Self::HasLink { var, .. } | Self::InAudience { var, .. } => Some(*var),
             Self::Exists(many, _) | Self::All(many, _) | Self::Aggregate { many, .. } => Some(many.var),
             _ => None,
         }
@@ -250,6 +256,7 @@ impl Node {
             Self::Aggregate { filter, value, .. } => filter.iter().chain(value).map(|part| &**part).collect(),
             Self::Text(_) | Self::Integer(_) | Self::Double(_) | Self::Boolean(_) | Self::Date(_) => vec![],
             Self::Timestamp(_) | Self::Now | Self::Param(_) | Self::Field { .. } | Self::HasLink { .. } => vec![],
+            Self::InAudience { .. } => vec![],
         }
     }
 }

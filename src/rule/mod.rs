@@ -21,9 +21,11 @@ pub mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-pub use check::{check, check_condition};
+use sea_query::SelectStatement;
+
+pub use check::{audiences_in, check, check_condition};
 pub use fault::FaultPlace;
 pub use path::{Path, check_path};
 pub use problem::{Problem, nearest};
@@ -61,10 +63,12 @@ pub struct Inputs {
     /// The run's scheduled time, fixed for the whole run.
     pub now: jiff::Timestamp,
     pub params: BTreeMap<String, Param>,
+    /// The keys of each audience that the rule asks about.
+    pub audiences: Arc<BTreeMap<String, SelectStatement>>,
 }
 
 impl Inputs {
     pub fn at(now: jiff::Timestamp) -> Self {
-        Self { now, params: BTreeMap::new() }
+        Self { now, params: BTreeMap::new(), audiences: Arc::default() }
     }
 }

@@ -91,6 +91,8 @@ impl Entity {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
     pub entities: BTreeMap<String, Entity>,
+    /// The audiences that a rule may ask about, each with its entity.
+    pub audiences: BTreeMap<String, String>,
 }
 
 impl Schema {

@@ -64,7 +64,8 @@ fn schema() -> Schema {
         vec![link("customer", "customer", "customer_id", "id", false)],
     );
     let entities = [customer, booking].into_iter().map(|e| (e.name.clone(), e)).collect();
-    Schema { entities }
+    let audiences = [("gold", "customer"), ("paid", "booking")].map(|(name, of)| (name.into(), of.into()));
+    Schema { entities, audiences: audiences.into() }
 }
 
 fn params() -> BTreeMap<String, ParamType> {
@@ -73,7 +74,10 @@ fn params() -> BTreeMap<String, ParamType> {
 
 fn inputs() -> Inputs {
     let params = BTreeMap::from([("days".into(), Param::Integer(7)), ("country".into(), Param::String("IT".into()))]);
-    Inputs { now: "2026-05-01T09:00:00Z".parse().unwrap(), params }
+    let keys = |table: &str| sea_query::Query::select().column("id").from(table.to_owned()).to_owned();
+    let audiences = [("gold", keys("gold")), ("paid", keys("paid"))].map(|(name, keys)| (name.to_owned(), keys));
+    let audiences = std::sync::Arc::new(BTreeMap::from(audiences));
+    Inputs { params, audiences, ..Inputs::at("2026-05-01T09:00:00Z".parse().unwrap()) }
 }
 
 fn sql(rule: &str, entity: &str, dialect: Dialect) -> String {
@@ -134,6 +138,8 @@ const RULES: [(&str, &[&str]); 12] = [
     (
         "booking",
         &[
+            "booking in audience('paid') && !(booking.customer in audience('gold'))",
+            "booking.customer.bookings.exists(b, !(b in audience('paid')))",
             "booking.customer.country == 'IT' && booking.customer.vip",
             "has(booking.customer)",
             "booking.customer.country == booking.status",

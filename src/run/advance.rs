@@ -3,7 +3,11 @@
 
 use jiff::Timestamp;
 
-use super::{engine, fault};
+use super::{
+    audiences::{self, Ground},
+    engine::{self, Planned},
+    fault,
+};
 use crate::{
     send::dispatch::load_pinned,
     store::{
@@ -19,6 +23,8 @@ pub enum Progress {
     Paused,
     /// Its predecessor has not ended.
     Waits,
+    /// An audience that it uses is outside its guard or has not come yet; the audiences that were weighed.
+    Held(Vec<String>),
     /// Its recipients are in the ledger; the audiences that were counted on the way.
     Planned(Vec<String>),
     /// Workers send.
@@ -65,17 +71,28 @@ async fn has_settled(store: &Store, run: &Run, now: Timestamp) -> store::Result<
 
 async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progress> {
     let (bundle, plan) = load_pinned(store, run).await?;
+    if run.predecessor.is_none()
+        && let Some(why) = audiences::run_statements(store, &Ground::of(&bundle, &plan), now).await?
+    {
+        store.note_held(run.no, &why).await?;
+        return Ok(Progress::Held(bundle.audiences.into_keys().collect()));
+    }
     let planned = match run.predecessor {
         Some(of) => engine::plan_remainder(store, (&bundle, &plan), (run, of), now).await,
         None => engine::plan_run(store, &bundle, &plan, run, now).await,
     };
     let planned = match planned {
         Err(error) if error.is_fault() => {
-            Err(fault::explain(store, &plan, &crate::rule::Inputs::at(run.scheduled), error).await)
+            let inputs = audiences::inputs_now(store, &Ground::of(&bundle, &plan), run.scheduled).await;
+            Err(fault::explain(store, &plan, &inputs, error).await)
         }
         planned => planned,
     };
     match planned {
+        Ok(Planned::Held(why)) => {
+            store.note_held(run.no, &why).await?;
+            Ok(Progress::Held(bundle.audiences.into_keys().collect()))
+        }
         Ok(_) => Ok(Progress::Planned(bundle.audiences.into_keys().collect())),
         Err(error) if error.is_passing() => Err(error),
         // A fault of the data, such as a sum that overflows: it would come again.

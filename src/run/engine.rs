@@ -2,7 +2,7 @@
 //!
 //! It is one transaction that sees one moment of the data: a crash in the middle leaves nothing, and the run begins again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use jiff::Timestamp;
 use sea_query::{Alias, Query, SelectStatement};
@@ -10,13 +10,17 @@ use sea_query::{Alias, Query, SelectStatement};
 use crate::{
     plan::{
         Bundle, Plan,
-        activity::{self, Compiled},
+        activity::Compiled,
+        audience::Set,
         message::{EmailPlan, Once},
     },
-    rule::{Inputs, Path},
-    run::schedule::Timetable,
+    run::{
+        audiences::{self, Ground, Held},
+        schedule::Timetable,
+    },
     store::{
         self, Store,
+        audience::Evaluated,
         campaign::{Origin, Run, State, StepCount},
         entity::work_table,
         planning::{ChannelStep, Column},
@@ -24,12 +28,36 @@ use crate::{
     },
 };
 
-/// Plans a run: from `Pending` to `Sending`, or to `Done` where nothing is to be sent. False if it was no longer pending.
-pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, now: Timestamp) -> store::Result<bool> {
+/// What came of planning a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    Done,
+    /// It was no longer pending: another process planned it.
+    Elsewhere,
+    /// An audience is outside its guard, or has not come yet: why, in words. Nothing of the run stands.
+    Held(String),
+}
+
+/// Plans a run: from `Pending` to `Sending`, or to `Done` where nothing is to be sent.
+pub async fn plan_run(
+    store: &Store,
+    bundle: &Bundle,
+    plan: &Plan,
+    run: &Run,
+    now: Timestamp,
+) -> store::Result<Planned> {
     let is_dry = run.mode == "DryRun";
-    let inputs = Inputs::at(run.scheduled);
     let mut tx = store.begin().await?;
     tx.freeze().await?;
+    let ground = Ground::of(bundle, plan);
+    let counted = audiences::counted(plan);
+    let inputs = match audiences::weigh(&mut tx, &ground, &counted, (run.scheduled, now)).await? {
+        Ok(inputs) => inputs,
+        Err(held) => {
+            drop(tx);
+            return held.record(store, &run.namespace).await;
+        }
+    };
     let (mut counts, mut tables) = (vec![], BTreeMap::<String, SelectStatement>::new());
     for step in &plan.steps {
         let selects = plan.selects(step, &|name| tables.get(name).cloned().unwrap_or_else(Query::select), &inputs);
@@ -42,13 +70,21 @@ pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, no
             let Some(entity) = bundle.dataset.entities.iter().find(|e| *e.name == *output.entity) else { continue };
             let table = work_table(run.no, &output.name);
             let columns: Vec<Column<'_>> = entity.key.iter().map(|name| Column { name }).collect();
+            let began = Instant::now();
             let out = tx.fill_work_table(&table, entity, &columns, select).await?;
             let keys = read_back(&table, &columns);
             if let Compiled::Audience(audience) = &step.compiled
-                && let Some(reference) = &audience.reference
+                && let Some((name, is_own)) = audience.reference(&plan.sets)
+                && plan.sets.get(name).is_some_and(Set::is_on_demand)
             {
-                let profiles = count_profiles(&mut tx, bundle, plan, &output.entity, &keys).await?;
-                tx.note_audience(&run.namespace, reference, out, profiles, now).await?;
+                let took_ms = audiences::millis(began);
+                let profiles = audiences::count_profiles(&mut tx, &ground, &output.entity, &keys).await?;
+                let evaluated = Evaluated { size: out, profiles, took_ms, at: now };
+                let outside = tx.note_evaluated((&run.namespace, name), &evaluated, 0, is_own).await?;
+                if let Some(why) = outside {
+                    drop(tx);
+                    return Held::outside(name, evaluated, is_own, &why).record(store, &run.namespace).await;
+                }
             }
             counts.push(StepCount { name: output.name.clone(), out, left, table: Some(table) });
             made.push((output.name.clone(), keys));
@@ -71,7 +107,7 @@ pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, no
     if moved {
         tx.commit().await?;
     }
-    Ok(moved)
+    Ok(if moved { Planned::Done } else { Planned::Elsewhere })
 }
 
 /// Plans the successor of a run that is done: in each channel step exactly those whom the run left waiting.
@@ -80,7 +116,7 @@ pub async fn plan_remainder(
     (bundle, plan): (&Bundle, &Plan),
     (run, of): (&Run, i64),
     now: Timestamp,
-) -> store::Result<bool> {
+) -> store::Result<Planned> {
     let shards = store.shards().await?;
     let mut tx = store.begin().await?;
     let mut counts = vec![];
@@ -96,7 +132,7 @@ pub async fn plan_remainder(
     if moved {
         tx.commit().await?;
     }
-    Ok(moved)
+    Ok(if moved { Planned::Done } else { Planned::Elsewhere })
 }
 
 /// A run whose channel steps enter the ledger.
@@ -136,23 +172,6 @@ fn read_back(table: &str, columns: &[Column<'_>]) -> SelectStatement {
         select.column(Alias::new(column.name));
     }
     select.from(Alias::new(table)).to_owned()
-}
-
-/// Distinct people behind a set, where one path of to-one links leads to them.
-async fn count_profiles(
-    tx: &mut store::Tx,
-    bundle: &Bundle,
-    plan: &Plan,
-    entity: &str,
-    set: &SelectStatement,
-) -> store::Result<Option<i64>> {
-    let Some(way) = activity::only_way(&plan.schema, entity, &bundle.dataset.profile.entity) else { return Ok(None) };
-    let Some(from) = plan.schema.entity(entity) else { return Ok(None) };
-    if way == (Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false }) {
-        return tx.count(set).await.map(Some);
-    }
-    let query = crate::rule::Query::over_set(&plan.schema, from, plan.dialect, set.clone());
-    tx.count(&query.reached(&way)).await.map(Some)
 }
 
 fn expires(email: &EmailPlan, now: Timestamp) -> Timestamp {

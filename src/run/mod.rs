@@ -1,6 +1,8 @@
 //! The life of a run: when it starts, how its steps are evaluated, when it is done.
 
 pub mod advance;
+pub mod audiences;
 pub mod engine;
+pub mod export;
 pub mod fault;
 pub mod schedule;

@@ -9,7 +9,10 @@ use croner::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::api::campaign::{Schedule, Start};
+use crate::api::{
+    campaign::{Overlap, Schedule, Start},
+    duration::Duration,
+};
 
 /// Starts looked through in one go; more were missed than anyone reads about, and are counted in further looks.
 const STARTS_MAX: usize = 1_000;
@@ -61,6 +64,19 @@ impl Timetable {
             }
         };
         Ok(Self { start, zone, starting_deadline: schedule.starting_deadline.as_signed() })
+    }
+
+    /// Times that come again and again, such as those at which an audience is refreshed. None is ever too late.
+    ///
+    /// # Errors
+    /// The field that is wrong, and why.
+    pub fn cron(cron: &str, zone: &str) -> Result<Self, (&'static str, String)> {
+        Self::of(&Schedule {
+            start: Start::Cron(cron.to_owned()),
+            time_zone: Some(zone.to_owned()),
+            starting_deadline: Duration::from_secs(i64::from(u32::MAX)),
+            overlap: Overlap::Forbid,
+        })
     }
 
     /// The schedule in words, for a status.
@@ -126,7 +142,7 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::campaign::{Immediate, Overlap};
+    use crate::api::campaign::Immediate;
 
     fn table(start: Start, zone: &str) -> Timetable {
         let deadline = "1h".parse().unwrap();

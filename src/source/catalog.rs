@@ -122,7 +122,8 @@ impl Catalog {
 fn affected(objects: &BTreeMap<Key, Arc<Object>>, key: &Key) -> Vec<Key> {
     let depends = |other: &Key| match key.kind {
         Kind::Dataset => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
-        Kind::Audience | Kind::Channel | Kind::MessageTemplate => {
+        Kind::Audience => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
+        Kind::Channel | Kind::MessageTemplate => {
             matches!(other.kind, Kind::Campaign | Kind::CampaignRun)
         }
         Kind::Campaign => other.kind == Kind::CampaignRun,

@@ -87,7 +87,7 @@ pub struct Run {
     /// The run whose remainder this one sends.
     pub predecessor: Option<i64>,
     pub state: State,
-    /// How it ended, once it is done: a condition reason.
+    /// How it ended, once it is done: a condition reason. `Held` of one that has not begun.
     pub reason: String,
     pub message: String,
     pub delivers: Option<String>,
@@ -231,6 +231,13 @@ impl Store {
         let moved = tx.move_run(no, from, to, reason, message, now).await?;
         tx.commit().await?;
         Ok(moved)
+    }
+
+    /// Says why a run that has not begun is held.
+    pub async fn note_held(&self, no: i64, message: &str) -> Result<()> {
+        let sql = "UPDATE run SET reason = 'Held', message = $2 WHERE no = $1 AND state = 'Pending'";
+        self.execute(Sql::new(sql).bind(no).bind(message)).await?;
+        Ok(())
     }
 
     pub async fn revision(&self, hash: &str) -> Result<Option<String>> {

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, str::FromStr, sync::Arc, time::Duration};
 
-use futures::{StreamExt, executor::block_on};
+use futures::{StreamExt, TryStreamExt, executor::block_on};
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqlitePool,
@@ -14,7 +14,7 @@ use sqlx::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
 use super::{Error, Result, faults::Faults};
 use crate::rule::Dialect;
@@ -279,6 +279,26 @@ impl Db {
                 rows.into_iter().map(Row::Postgres).collect()
             }
         })
+    }
+
+    /// Sends the rows of one reading statement in chunks. It ends early if nobody takes them any more.
+    pub async fn stream(&self, sql: Sql, chunk_rows: usize, sender: &mpsc::Sender<Vec<Row>>) -> Result<()> {
+        let mut chunks = match &self.pool {
+            Pool::Sqlite(pool, _) => {
+                let rows = sqlx::query_with(sql.text(), sqlite_arguments(sql.binds)?).fetch(pool);
+                rows.map_ok(Row::Sqlite).try_chunks(chunk_rows).boxed()
+            }
+            Pool::Postgres(pool) => {
+                let rows = sqlx::query_with(sql.text(), postgres_arguments(sql.binds)?).fetch(pool);
+                rows.map_ok(Row::Postgres).try_chunks(chunk_rows).boxed()
+            }
+        };
+        while let Some(chunk) = chunks.next().await {
+            if sender.send(chunk.map_err(|e| e.1)?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Begins a transaction that may write.

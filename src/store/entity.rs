@@ -108,6 +108,11 @@ pub fn work_table(run_no: i64, output: &str) -> String {
     identifier(&format!("w_{run_no}_{}", output.replace('.', "_")))
 }
 
+/// The table of an audience's keys. No entity's table has two `_` in a row there: a dataset's name begins with none.
+pub(super) fn kept_table(namespace: &str, audience: &str, entity: &str) -> String {
+    identifier(&format!("audience__{namespace}_{audience}_{entity}"))
+}
+
 /// A field's type in words, as it stands in the shape.
 fn type_words(field: &crate::api::dataset::Field) -> String {
     match field.kind {

@@ -13,6 +13,7 @@
 //! | [`merge`] | what a file says into them, and consent |
 //! | `view` | tables of others, read in place; the end of a Dataset |
 //! | [`files`] | which files were read, their rejects, how long it took |
+//! | [`audience`] | what is known of an audience, and the keys of those that are kept |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
 //! | [`claims`] | who works on what, and the work of those that died |
@@ -22,6 +23,7 @@
 //! | [`kept`] | what is kept of one message |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
+//! | [`readonly`] | statements of authors, on connections that cannot write |
 //! | [`recovery`] | a store that went back in time |
 //! | `functions` | what rules ask that SQLite lacks |
 //! | [`faults`] | what a simulation does to its calls |
@@ -32,6 +34,7 @@
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
 
+pub mod audience;
 pub mod campaign;
 mod cancellation;
 pub mod claims;
@@ -50,6 +53,7 @@ pub mod merge;
 pub mod object;
 mod pace;
 pub mod planning;
+pub mod readonly;
 pub mod recovery;
 pub mod remainder;
 pub mod retention;
@@ -59,6 +63,8 @@ mod view;
 mod worker;
 
 use std::sync::Arc;
+
+use tokio::sync::mpsc;
 
 pub use db::{Bind, Row, Sql, Tx};
 use faults::Faults;
@@ -135,6 +141,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone)]
 pub struct Store {
     db: db::Db,
+    /// On which connections statements of authors are run.
+    readers: Arc<readonly::Readers>,
 }
 
 impl Store {
@@ -145,13 +153,20 @@ impl Store {
         }
         let db = db::Db::open(url).await?;
         db.migrate().await?;
-        Ok(Self { db })
+        Ok(Self { db, readers: Arc::default() })
     }
 
     /// The same store as a simulated process sees it.
     #[must_use]
     pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {
         self.db.faults = Some(faults);
+        self
+    }
+
+    /// The same store, with statements of authors allowed on these connections.
+    #[must_use]
+    pub fn with_readers(mut self, readers: readonly::Readers) -> Self {
+        self.readers = Arc::new(readers);
         self
     }
 
@@ -167,6 +182,11 @@ impl Store {
     /// Runs one reading statement.
     pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
         self.db.fetch(sql).await
+    }
+
+    /// Sends the rows of one reading statement in chunks, as fast as they are taken.
+    pub async fn stream(&self, sql: Sql, chunk_rows: usize, sender: &mpsc::Sender<Vec<Row>>) -> Result<()> {
+        self.db.stream(sql, chunk_rows, sender).await
     }
 
     /// The first row of one reading statement.

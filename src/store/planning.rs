@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement};
 
-use super::{Bind, Result, Sql, Store, Tx, campaign::Run, entity as tables, micros, tally::ENTERED};
+use super::{Bind, Result, Sql, Tx, campaign::Run, entity as tables, micros, tally::ENTERED};
 use crate::{api::dataset::Entity, rule::Dialect};
 
 /// A channel step of a run that is being planned.
@@ -112,30 +112,6 @@ impl Tx {
             self.execute(Sql::new("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")).await?;
         }
         Ok(())
-    }
-
-    /// Notes how large an audience was when a run read it.
-    pub async fn note_audience(
-        &mut self,
-        namespace: &str,
-        name: &str,
-        size: i64,
-        profiles: Option<i64>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let sql = "INSERT INTO audience (namespace, name, size, profiles, at_us) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (namespace, name) DO UPDATE SET size = excluded.size, profiles = excluded.profiles, at_us = excluded.at_us";
-        self.execute(Sql::new(sql).bind(namespace).bind(name).bind(size).bind(profiles).bind(micros(now))).await?;
-        Ok(())
-    }
-}
-
-impl Store {
-    /// The size, the profiles and the time that a run last noted for an audience.
-    pub async fn audience_size(&self, namespace: &str, name: &str) -> Result<Option<(i64, Option<i64>, Timestamp)>> {
-        let sql = "SELECT size, profiles, at_us FROM audience WHERE namespace = $1 AND name = $2";
-        let row = self.fetch_one(Sql::new(sql).bind(namespace).bind(name)).await?;
-        row.map(|row| Ok((row.get(0)?, row.get(1)?, super::instant(row.get(2)?)))).transpose()
     }
 }
 

@@ -67,6 +67,11 @@ async fn api() -> &'static ApiServer {
 
 impl Cluster {
     async fn start(test: &str, data: &str) -> Self {
+        Self::start_with(test, data, |_, _| vec![]).await
+    }
+
+    /// With more arguments for the controller, made from the namespace and the store's URL.
+    async fn start_with(test: &str, data: &str, more: impl Fn(&str, &str) -> Vec<String>) -> Self {
         let api = api().await;
         let namespace = api.namespace(test).await.unwrap();
         let url = Postgres::shared().await.unwrap().database().await.unwrap();
@@ -79,6 +84,7 @@ impl Cluster {
             .args(["--watch-namespace", &namespace])
             .arg("--data")
             .arg(data)
+            .args(more(&namespace, &url))
             .env("KUBECONFIG", api.kubeconfig())
             .stderr(log)
             .stdout(Stdio::null())
@@ -267,4 +273,77 @@ async fn a_malformed_object_is_an_error_on_that_object() {
     );
     kubectl.done(&["apply", "-f", file.to_str().unwrap()]);
     kubectl.done(&["wait", "--for=condition=Ready", "campaign/greet", "--timeout=60s"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audiences_are_refused_alike_and_kept_in_a_cluster() {
+    let cluster = Cluster::start_with("audiences", "no-such-folder", |namespace, url| {
+        vec!["--exports".into(), "exports".into(), "--sql".into(), format!("{namespace}={url}")]
+    })
+    .await;
+    let kubectl = &cluster.kubectl;
+    cluster.home.write("data/people.csv", &people(5));
+    cluster.home.write("vip.csv", "id\n2\n3\n9\n");
+    let audience = |name: &str, form: &str| {
+        format!(
+            "---\napiVersion: campanile.dev/v1alpha1\nkind: Audience\nmetadata: {{name: {name}}}\nspec: {{dataset: town, entity: person, {form}}}\n"
+        )
+    };
+    let hourly = "refresh: {cron: \"0 * * * *\", timeZone: UTC}, export: {url: out/rest.csv, format: CSV}";
+    let good = [
+        people_manifests("", "person in audience(\"rest\")"),
+        audience("vip", "import: {url: vip.csv, key: id}"),
+        audience("all", "sql: 'SELECT id FROM person'"),
+        audience("rest", &format!("subtract: [{{ref: odd}}, {{ref: vip}}], {hourly}")),
+        audience("odd", "sql: 'SELECT id FROM person WHERE id % 2 = 1', refresh: {cron: \"0 * * * *\", timeZone: UTC}"),
+        audience("winter", "saved: {}, guard: {minSize: 1, maxChange: 20%}"),
+    ]
+    .concat();
+    // The API server says what the folder says.
+    for (from, to, words) in [
+        ("saved: {}", "saved: {}, sql: 'SELECT 1'", "an audience is exactly one of where, union"),
+        ("saved: {}, ", "", "an audience is exactly one of where, union"),
+        ("saved: {}", "saved: {}, refresh: {cron: \"0 9 * * *\", timeZone: UTC}", "takes no refresh"),
+        ("{minSize: 1, maxChange: 20%}", "{}", "a guard has at least one of minSize, maxSize, maxChange"),
+        ("{minSize: 1, maxChange: 20%}", "{minSize: 2, maxSize: 1}", "minSize must not exceed maxSize"),
+        (
+            "subtract: [{ref: odd}, {ref: vip}], refresh: {cron: \"0 * * * *\", timeZone: UTC}, ",
+            "where: \"true\", ",
+            "an export is written when the audience is refreshed",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let bad = good.replacen(from, to, 1);
+        let file = cluster.home.write("bad.yaml", &bad);
+        let (is_done, _, err) = kubectl.call(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]);
+        assert!(!is_done && err.contains(words), "{to}: {err}");
+        let folder = Home::new();
+        folder.write("town/town.yaml", &bad);
+        let ran = folder.run(&["town"]);
+        assert!(ran.code == 2 && ran.err.contains(words), "{to}: {}", ran.err);
+    }
+    let file = cluster.home.write("good.yaml", &good);
+    kubectl.done(&["apply", "-f", file.to_str().unwrap()]);
+    for name in ["vip", "all", "rest", "odd", "winter"] {
+        kubectl.done(&["wait", "--for=condition=Ready", &format!("audience/{name}"), "--timeout=60s"]);
+    }
+    let (vip, rest) =
+        (kubectl.json("audience", "vip")["status"].clone(), kubectl.json("audience", "rest")["status"].clone());
+    assert_eq!((&vip["size"], &vip["unmatched"], &rest["size"]), (&2.into(), &1.into(), &2.into()));
+    let table = kubectl.done(&["get", "audiences", "rest"]);
+    let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "ENTITY", "SIZE", "CHANGE", "REFRESHED", "READY", "GUARD", "AGE"]);
+    assert_eq!(lines[1][..4], ["rest", "person", "2", "+2"], "{table}");
+    // Each namespace has a folder of its own below --exports.
+    let exported = cluster.home.read(&format!("exports/{}/out/rest.csv", kubectl.namespace));
+    assert_eq!(exported, "id\n1\n5\n");
+
+    // Where the controller allows it to nobody, a statement is refused.
+    let other = Cluster::start("no-sql", "no-such-folder").await;
+    other.home.write("data/people.csv", &people(1));
+    let manifest = people_manifests("", "true") + &audience("all", "sql: 'SELECT id FROM person'");
+    let file = other.home.write("town.yaml", &manifest);
+    other.kubectl.done(&["apply", "-f", file.to_str().unwrap()]);
+    let refused = || other.kubectl.json("audience", "all")["status"]["conditions"].to_string().contains("NotAllowed");
+    until_true("the refusal", PATIENCE, refused).await.unwrap();
 }

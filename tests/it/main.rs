@@ -1,5 +1,6 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
+mod audiences;
 mod bad_input;
 mod changes_and_snapshots;
 mod cluster;
@@ -17,6 +18,7 @@ mod film_rental;
 mod freshness;
 mod home;
 mod hostile_names;
+mod kept_keys;
 mod kill_in_mid_send;
 mod message_history;
 mod nothing_twice;

@@ -51,7 +51,7 @@ fn schema() -> Schema {
         ],
         vec![link("person", "e_person", "person_id", "id", false)],
     );
-    Schema { entities: [person, order].into_iter().map(|e| (e.name.clone(), e)).collect() }
+    Schema { entities: [person, order].into_iter().map(|e| (e.name.clone(), e)).collect(), ..Schema::default() }
 }
 
 fn conditions() -> Vec<Condition> {

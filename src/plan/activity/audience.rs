@@ -9,16 +9,20 @@ use std::collections::BTreeMap;
 
 use super::{Compiled, Ground, Output, Place, RuleFaults, Selects};
 use crate::{
-    api::{audience::Parameter, step::AudienceStep},
-    plan::{Finding, Ref},
-    rule::{Inputs, Param, ParamType, Query, Rule, check, nearest},
+    api::step::AudienceStep,
+    plan::{Finding, audience::own_params},
+    rule::{Param, Query, Rule, check},
 };
 
 pub struct Audience {
-    pub reference: Option<String>,
     pub entity: String,
-    pub rule: Rule,
-    pub params: BTreeMap<String, Param>,
+    pub source: Source,
+}
+
+pub enum Source {
+    /// A named audience, with values of the step's own for its parameters.
+    Named(String, BTreeMap<String, Param>),
+    Rule(Box<Rule>),
 }
 
 pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
@@ -31,7 +35,7 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
             let checked = check(rule, place.schema, entity, &BTreeMap::new());
             let rule =
                 checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
-            Audience { reference: None, entity: entity.to_string(), rule, params: BTreeMap::new() }
+            Audience { entity: entity.to_string(), source: Source::Rule(Box::new(rule)) }
         }
         _ => {
             return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]);
@@ -44,80 +48,44 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
 fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audience, Vec<Finding>> {
     let lost = || vec![place.finding("audience", "ref", format!("there is no Audience `{name}`"))];
     let spec = place.bundle.audiences.get(name).ok_or_else(lost)?;
-    let owner = Ref::new("Audience", name);
-    if spec.dataset != place.bundle.campaign.dataset {
-        return Err(vec![place.finding(
-            "audience",
-            "ref",
-            format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, place.bundle.campaign.dataset),
-        )]);
-    }
-    let rule = check_spec(&owner, spec, place.schema).map_err(|finding| vec![finding])?;
-    let mut params: BTreeMap<String, Param> = spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect();
-    for (key, value) in &step.params {
-        let path = place.path("audience", &format!("params.{key}"));
-        let Some(default) = spec.parameters.get(key) else {
-            let mut finding = Finding::new(place.this, path, format!("audience `{name}` has no parameter `{key}`"));
-            finding.hint =
-                nearest(key, spec.parameters.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
-            return Err(vec![finding]);
-        };
-        if param_type(default) != param_type(value) {
-            let message = format!(
-                "parameter `{key}` of audience `{name}` is {:?}, not {:?}",
-                param_type(default),
-                param_type(value)
-            );
-            return Err(vec![Finding::new(place.this, path, message)]);
-        }
-        params.insert(key.clone(), param(value));
-    }
-    Ok(Audience { reference: Some(name.to_owned()), entity: spec.entity.to_string(), rule, params })
-}
-
-/// Checks an Audience by itself.
-pub fn check_spec(owner: &Ref, spec: &crate::api::AudienceSpec, schema: &crate::rule::Schema) -> Result<Rule, Finding> {
-    let types: BTreeMap<String, ParamType> = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
-    if schema.entity(&spec.entity).is_none() {
-        let mut finding =
-            Finding::new(owner, "spec.entity", format!("dataset `{}` has no entity `{}`", spec.dataset, spec.entity));
-        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str))
-            .map(|near| format!("did you mean `{near}`?"));
-        return Err(finding);
-    }
-    check(&spec.rule, schema, &spec.entity, &types).map_err(|problem| Finding::of_problem(owner, "spec.where", problem))
-}
-
-fn param_type(value: &Parameter) -> ParamType {
-    match value {
-        Parameter::Boolean(_) => ParamType::Boolean,
-        Parameter::Integer(_) => ParamType::Integer,
-        Parameter::Double(_) => ParamType::Double,
-        Parameter::String(_) => ParamType::String,
-    }
-}
-
-fn param(value: &Parameter) -> Param {
-    match value {
-        Parameter::Boolean(b) => Param::Boolean(*b),
-        Parameter::Integer(n) => Param::Integer(*n),
-        Parameter::Double(d) => Param::Double(*d),
-        Parameter::String(s) => Param::String(s.clone()),
-    }
+    let own = own_params(name, spec, &step.params).map_err(|(key, misfit)| {
+        vec![misfit.into_finding(place.this, place.path("audience", &format!("params.{key}")))]
+    })?;
+    Ok(Audience { entity: spec.entity.to_string(), source: Source::Named(name.to_owned(), own) })
 }
 
 impl Audience {
+    /// The named audience, and whether the step's own values for its parameters differ from its defaults.
+    pub fn reference(&self, sets: &crate::plan::audience::Sets) -> Option<(&str, bool)> {
+        match &self.source {
+            Source::Named(name, own) => Some((name, sets.get(name).is_some_and(|set| set.has_own(own)))),
+            Source::Rule(_) => None,
+        }
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let Some(entity) = ground.schema.entity(&self.entity) else { return Selects { outputs: vec![], left: None } };
-        let mut query = Query::over(ground.schema, entity, ground.dialect);
-        query.restrict(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
-        Selects::one(query.keys())
+        Selects::one(match &self.source {
+            Source::Named(name, own) => {
+                ground.sets.select(name, own, ground.inputs, (ground.schema, ground.dialect)).unwrap_or_default()
+            }
+            Source::Rule(rule) => {
+                let mut query = Query::over(ground.schema, entity, ground.dialect);
+                query.restrict(rule, ground.inputs);
+                query.keys()
+            }
+        })
     }
 
     pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
         let Some(entity) = ground.schema.entity(&self.entity) else { return vec![] };
         let query = Query::over(ground.schema, entity, ground.dialect);
-        let found = query.faults(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
+        let found = match &self.source {
+            Source::Named(name, own) => {
+                ground.sets.rule(name, own, ground.inputs).and_then(|(rule, inputs)| query.faults(rule, &inputs))
+            }
+            Source::Rule(rule) => query.faults(rule, ground.inputs),
+        };
         found.into_iter().map(|(places, select)| RuleFaults { entity: self.entity.clone(), places, select }).collect()
     }
 }

@@ -12,10 +12,9 @@ mod split;
 
 use sea_query::SelectStatement;
 
-pub use audience::check_spec as check_audience;
 pub use email::only_way;
 
-use super::{Bundle, Finding, Ref, message::EmailPlan};
+use super::{Bundle, Finding, Ref, audience::Sets, message::EmailPlan};
 use crate::{
     api::step::Activity,
     rule::{Dialect, FaultPlace, Inputs, Schema, schema::Entity},
@@ -81,6 +80,7 @@ pub enum Compiled {
 pub struct Ground<'a> {
     pub schema: &'a Schema,
     pub dialect: Dialect,
+    pub sets: &'a Sets,
     pub inputs: &'a Inputs,
     /// The SELECT of the keys of an earlier output.
     pub input: &'a dyn Fn(&str) -> SelectStatement,
@@ -103,6 +103,18 @@ pub struct RuleFaults {
     pub entity: String,
     pub places: Vec<FaultPlace>,
     pub select: SelectStatement,
+}
+
+/// The rules that an activity holds, each with its path in the step: they may ask about audiences.
+pub fn rules_of(activity: &Activity) -> Vec<(String, &str)> {
+    match activity {
+        Activity::Audience(step) => step.rule.iter().map(|rule| ("audience.where".to_owned(), rule.as_str())).collect(),
+        Activity::Split(step) => {
+            let branches = step.branches.iter().enumerate();
+            branches.map(|(index, branch)| (format!("split.branches[{index}].where"), branch.rule.as_str())).collect()
+        }
+        _ => vec![],
+    }
 }
 
 /// Checks an activity where it stands.

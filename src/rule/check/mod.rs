@@ -1,5 +1,6 @@
 //! From CEL's syntax tree to a typed rule. Errors are in the words of somebody who writes campaigns.
 
+mod audiences;
 mod conditions;
 mod operators;
 mod rows;
@@ -14,6 +15,7 @@ use cel::{
     common::ast::{CallExpr, Expr, LiteralValue, SourceInfo, operators as op},
 };
 
+pub use self::audiences::audiences_in;
 use self::{conditions::Use, rows::ROWS_METHODS, time::SPANS};
 use super::{
     ParamType, Rule,
@@ -32,20 +34,16 @@ const PARTS_MAX: usize = 5_000;
 
 /// Checks that `text` is a condition on rows of `entity`.
 pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String, ParamType>) -> Result<Rule, Problem> {
-    let whole = 0..text.len();
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(Problem::new(format!("a rule has at most {TEXT_BYTES_MAX} bytes"), whole));
-    }
-    if brackets_deep(text) > DEPTH_MAX {
-        return Err(Problem::new(format!("a rule nests at most {DEPTH_MAX} deep"), whole));
-    }
     if schema.entity(entity).is_none() {
-        return Err(Problem::new(format!("there is no entity `{entity}`"), whole)
+        return Err(Problem::new(format!("there is no entity `{entity}`"), 0..text.len())
             .suggest(entity, schema.entities.keys().map(String::as_str)));
     }
     if schema.entity(entity).is_some_and(|e| e.is_history) {
-        return Err(Problem::new(format!("`{entity}` is history that the store keeps; no set starts from it"), whole)
-            .hint("start from the profile and ask its `messages`"));
+        return Err(Problem::new(
+            format!("`{entity}` is history that the store keeps; no set starts from it"),
+            0..text.len(),
+        )
+        .hint("start from the profile and ask its `messages`"));
     }
     let (tree, places) = parse(text)?;
     let mut checker = Checker {
@@ -74,7 +72,14 @@ pub fn check_condition(schema: &Schema, entity: &str, name: &str) -> Result<(), 
     check(&used, schema, entity, &params).map(drop).map_err(|p| Problem { span: 0..condition.text.len(), ..p })
 }
 
+/// The syntax tree of a text that is not too long and not too deep.
 fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), Problem> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Problem::new(format!("a rule has at most {TEXT_BYTES_MAX} bytes"), 0..text.len()));
+    }
+    if brackets_deep(text) > DEPTH_MAX {
+        return Err(Problem::new(format!("a rule nests at most {DEPTH_MAX} deep"), 0..text.len()));
+    }
     // An environment without macros leaves `exists`, `has` and the like plain calls.
     let parser = Env::default().parser().max_recursion_depth(DEPTH_MAX as u16 * 2);
     parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))
@@ -379,7 +384,9 @@ impl Checker<'_> {
             (op::SUBSTRACT, [a, b]) => self.arithmetic(expr, Arithmetic::Subtract, a, b),
             (op::MULTIPLY, [a, b]) => self.arithmetic(expr, Arithmetic::Multiply, a, b),
             (op::NEGATE, [a]) => self.negate(expr, a),
+            (op::IN, [a, list]) if audiences::is_call(list) => self.in_audience(expr, a, list),
             (op::IN, [a, list]) => self.membership(expr, a, list),
+            ("audience", _) => Err(self.lonely_audience(expr)),
             ("has", [a]) => self.has(expr, a),
             ("date" | "timestamp", args) => self.instant(expr, &call.func_name, args),
             (name, [n]) if SPANS.iter().any(|(unit, _)| *unit == name) => self.time_span(expr, name, n),

@@ -5,6 +5,7 @@
 //! equality with a constant stays a plain `=` that an index serves.
 
 mod arithmetic;
+mod audiences;
 mod compare;
 pub(super) mod grouped;
 pub(super) mod joined;
@@ -162,6 +163,7 @@ impl<'s> Lowering<'s> {
             Node::Not(a) => self.negation(a),
             Node::Has(a) => self.presence(a),
             Node::HasLink { var, hops } => self.link_presence(*var, hops),
+            Node::InAudience { var, hops, audience } => self.in_audience(*var, hops, audience),
             Node::Compare(comparison, a, b) => self.comparison(*comparison, a, b),
             Node::In(a, list) => self.membership(a, list),
             Node::StartsWith(a, b) => self.starts_with(a, b),
@@ -193,6 +195,7 @@ impl<'s> Lowering<'s> {
             }
             Node::In(a, _) | Node::Matches(a, _) => a.is_nullable,
             Node::Faults(operation) => operation.node.parts().iter().any(|part| part.is_nullable),
+            Node::InAudience { .. } => self.dialect == Dialect::Sqlite,
             // `negation` takes two off.
             Node::Not(a) => matches!(&a.node, Node::Not(inner) if self.may_be_null(inner)),
             Node::Field { .. } | Node::If(..) => typed.is_nullable,

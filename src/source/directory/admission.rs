@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Declared;
 use crate::{
     api::{AudienceSpec, CampaignSpec, DatasetSpec, MessageTemplateSpec},
-    plan::{self, Bundle, Finding, Library, Ref, activity, message::template_findings},
+    plan::{self, Bundle, Finding, Library, Ref, message::template_findings},
     rule::Dialect,
     run::schedule::Timetable,
     send::template::Template,
@@ -75,8 +75,12 @@ fn audience(this: &Ref, manifest: &Manifest, spec: &AudienceSpec, declared: &Dec
             format!("there is no Dataset `{}` in namespace {}", spec.dataset, manifest.namespace),
         )];
     };
-    let schema = plan::dataset::schema_of(&dataset, &manifest.namespace, &spec.dataset, Dialect::Sqlite);
-    activity::check_audience(this, spec, &schema).err().into_iter().collect()
+    let gathered = plan::audience::gather_one(&manifest.name, spec, &manifest.namespace, declared);
+    let checked = gathered.and_then(|specs| {
+        let schema = plan::dataset::schema_of(&dataset, &manifest.namespace, &spec.dataset, Dialect::Sqlite);
+        plan::audience::compile(&specs, &spec.dataset, &plan::audience::known_to(schema, &specs)).map(|_| ())
+    });
+    checked.err().unwrap_or_default()
 }
 
 fn campaign(this: &Ref, manifest: &Manifest, spec: &CampaignSpec, declared: &Declared<'_>) -> Vec<Finding> {

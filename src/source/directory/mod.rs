@@ -448,6 +448,13 @@ impl crate::plan::Library for Declared<'_> {
         self.spec(Kind::Audience, name)
     }
 
+    fn is_wrong_audience(&self, name: &str) -> bool {
+        self.refused
+            .iter()
+            .filter_map(|index| self.manifests.get(*index))
+            .any(|m| m.kind == Kind::Audience.as_str() && m.namespace == self.namespace && m.name == name)
+    }
+
     fn channel(&self, name: &str) -> Option<crate::api::ChannelSpec> {
         self.spec(Kind::Channel, name)
     }

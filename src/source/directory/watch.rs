@@ -60,7 +60,10 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
             Err(error) => tracing::warn!(%error, "the folder was not loaded"),
         }
         if changed.is_ok() {
-            world.queue.wake(world.catalog.all(Kind::Dataset).iter().map(|o| o.key.clone()));
+            // A file of rows, or of an imported audience's keys, may be what changed.
+            for kind in [Kind::Dataset, Kind::Audience] {
+                world.queue.wake(world.catalog.all(kind).iter().map(|o| o.key.clone()));
+            }
         }
     }
 }

@@ -126,7 +126,7 @@ pub fn schema() -> Schema {
             .collect(),
         ..Entity::default()
     };
-    Schema { entities: KINDS.iter().map(|k| (k.name.to_owned(), entity(k))).collect() }
+    Schema { entities: KINDS.iter().map(|k| (k.name.to_owned(), entity(k))).collect(), ..Schema::default() }
 }
 
 pub type Row = BTreeMap<&'static str, Val>;

@@ -87,7 +87,7 @@ fn inputs() -> Inputs {
         };
         (name.to_owned(), value)
     });
-    Inputs { now: now(), params: params.collect() }
+    Inputs { params: params.collect(), ..Inputs::at(now()) }
 }
 
 fn checked(rule: &str, root: &str, dialect: Dialect) -> Result<(Sql, Option<Sql>), String> {

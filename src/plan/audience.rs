@@ -1,0 +1,496 @@
+//! Audiences as steps, rules and each other refer to them: gathered with all that they build on, checked, made into
+//! SELECTs of keys.
+//!
+//! An audience whose keys are kept is read from its table where they are of the definition that is asked for;
+//! otherwise its SELECT stands inside of the SELECT that refers to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use sea_query::{Alias, SelectStatement, UnionType};
+use sha2::{Digest, Sha256};
+
+use super::{Finding, Library, Ref};
+use crate::{
+    api::{
+        AudienceSpec,
+        audience::{Combination, Form, Member, Parameter},
+    },
+    rule::{Dialect, Inputs, Param, ParamType, Query, Rule, Schema, audiences_in, check, check_path, nearest},
+    run::schedule::Timetable,
+    store::audience::{Kept, kept_keys},
+};
+
+/// Specs by name.
+pub type Specs = BTreeMap<String, AudienceSpec>;
+
+/// A place that names an audience.
+pub struct Mention {
+    pub audience: String,
+    pub object: Ref,
+    pub path: String,
+    pub span: Option<Range<usize>>,
+}
+
+/// What the rule at a path asks about.
+pub fn mentions_in(rule: &str, object: &Ref, path: &str) -> Vec<Mention> {
+    let found = audiences_in(rule).into_iter();
+    let mention =
+        |(audience, span)| Mention { audience, object: object.clone(), path: path.to_owned(), span: Some(span) };
+    found.map(mention).collect()
+}
+
+/// What an audience itself builds on.
+fn mentions_of(name: &str, spec: &AudienceSpec) -> Vec<Mention> {
+    let object = Ref::new("Audience", name);
+    match spec.form() {
+        Some(Form::Rule(rule)) => mentions_in(rule, &object, "spec.where"),
+        Some(Form::Combined(combination, members)) => {
+            let path = |index| format!("spec.{}[{index}].ref", combination.word());
+            let mention = |(index, member): (usize, &Member)| Mention {
+                audience: member.reference.to_string(),
+                object: object.clone(),
+                path: path(index),
+                span: None,
+            };
+            members.iter().enumerate().map(mention).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Gathers audiences of one namespace and dataset (`of`), and all that they build on. What is missing is a finding, and a circle is one that shows it.
+pub fn gather(mentions: &[Mention], of: (&str, &str), library: &dyn Library) -> (Specs, Vec<Finding>) {
+    let mut gathering = Gathering { of, library, specs: Specs::new(), found: vec![], way: vec![] };
+    mentions.iter().for_each(|mention| gathering.follow(mention));
+    (gathering.specs, gathering.found)
+}
+
+/// An audience by itself, with all that it builds on.
+pub fn gather_one(
+    name: &str,
+    spec: &AudienceSpec,
+    namespace: &str,
+    library: &dyn Library,
+) -> Result<Specs, Vec<Finding>> {
+    let (of, way) = ((namespace, &*spec.dataset), vec![name.to_owned()]);
+    let mut gathering = Gathering { of, library, specs: Specs::new(), found: vec![], way };
+    mentions_of(name, spec).iter().for_each(|mention| gathering.follow(mention));
+    gathering.specs.insert(name.to_owned(), spec.clone());
+    if gathering.found.is_empty() { Ok(gathering.specs) } else { Err(gathering.found) }
+}
+
+struct Gathering<'a> {
+    /// Namespace and dataset.
+    of: (&'a str, &'a str),
+    library: &'a dyn Library,
+    specs: Specs,
+    found: Vec<Finding>,
+    /// From the first audience to the one whose mentions are followed.
+    way: Vec<String>,
+}
+
+impl Gathering<'_> {
+    fn follow(&mut self, mention: &Mention) {
+        let name = &mention.audience;
+        let finding =
+            |message| Finding { span: mention.span.clone(), ..Finding::new(&mention.object, &mention.path, message) };
+        if let Some(start) = self.way.iter().position(|on_way| on_way == name) {
+            let circle: Vec<&str> = self.way[start..].iter().chain([name]).map(String::as_str).collect();
+            self.found.push(finding(format!("the audiences go in a circle: {}", circle.join(" -> "))));
+            return;
+        }
+        if self.specs.contains_key(name) {
+            return;
+        }
+        let Some(spec) = self.library.audience(name) else {
+            let lost = if self.library.is_wrong_audience(name) {
+                finding(format!("Audience `{name}` is wrong itself, and that is said there"))
+            } else {
+                finding(format!("there is no Audience `{name}` in namespace {}", self.of.0))
+            };
+            self.found.push(Finding { is_missing_reference: true, ..lost });
+            return;
+        };
+        if *spec.dataset != *self.of.1 {
+            let message = format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, self.of.1);
+            self.found.push(finding(message));
+            return;
+        }
+        self.specs.insert(name.clone(), spec.clone());
+        self.way.push(name.clone());
+        mentions_of(name, &spec).iter().for_each(|mention| self.follow(mention));
+        self.way.pop();
+    }
+}
+
+/// What makes an audience's rows, hashed: with it the keys that are kept are told from those of an earlier spec. When
+/// and whether it is refreshed, exported and guarded is not of it.
+fn definition(name: &str, specs: &Specs) -> String {
+    let mut hash = Sha256::new();
+    if let Some(spec) = specs.get(name) {
+        let bare = AudienceSpec { refresh: None, export: None, guard: None, ..spec.clone() };
+        // A spec that came in as JSON goes out as JSON.
+        hash.update(serde_json::to_string(&bare).unwrap_or_default());
+        mentions_of(name, spec).iter().for_each(|mention| hash.update(definition(&mention.audience, specs)));
+    }
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// A checked audience.
+pub struct Set {
+    pub name: String,
+    pub entity: String,
+    pub definition: String,
+    /// The rule's parameters with their defaults.
+    pub params: BTreeMap<String, Param>,
+    /// When its keys are refreshed, if they are by a schedule.
+    pub refresh: Option<Timetable>,
+    source: Source,
+}
+
+enum Source {
+    Rule(Box<Rule>),
+    Combined(Combination, Vec<(String, BTreeMap<String, Param>)>),
+    /// Keys that come from elsewhere and stand in the store only.
+    Saved,
+    Import,
+    Sql(String),
+}
+
+impl Set {
+    /// The statement, where the audience is one of `sql` that no schedule refreshes: it is run when a run reads it.
+    pub fn sql_on_demand(&self) -> Option<&str> {
+        match &self.source {
+            Source::Sql(text) if self.refresh.is_none() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether the audience is evaluated where it is read, and its keys are not kept.
+    pub fn is_on_demand(&self) -> bool {
+        self.refresh.is_none() && !self.is_from_elsewhere()
+    }
+
+    /// Whether the keys can only be read where they stand.
+    fn is_from_elsewhere(&self) -> bool {
+        matches!(self.source, Source::Saved | Source::Import | Source::Sql(_))
+    }
+
+    /// The last time until `at` at which the keys were to be refreshed, if they are older.
+    pub fn due(&self, last: Timestamp, at: Timestamp) -> Option<Timestamp> {
+        let look = self.refresh.as_ref()?.look(last, at, false);
+        look.due.last().or(look.missed.last()).copied()
+    }
+
+    /// Whether the audience is read from the keys that are kept of it.
+    pub fn stands_in(&self, kept: &Kept) -> bool {
+        let is_mine = self.is_from_elsewhere() || self.refresh.is_some() && kept.definition == self.definition;
+        // Keys that were filled in while it was an audience of another entity are no keys of this one.
+        is_mine && kept.entity == self.entity
+    }
+}
+
+/// Audiences that are used together, each behind those that it builds on.
+#[derive(Default)]
+pub struct Sets {
+    all: Vec<Set>,
+}
+
+/// Checks audiences that were gathered. They are of `dataset`, whose entities `schema` holds; the schema must know them
+/// ([`known_to`]).
+pub fn compile(specs: &Specs, dataset: &str, schema: &Schema) -> Result<Sets, Vec<Finding>> {
+    let (mut sets, mut found, mut seen) = (Sets::default(), vec![], BTreeSet::new());
+    for name in specs.keys() {
+        place(name, specs, &mut seen, &mut |name, spec| match compile_one(name, spec, specs, dataset, schema) {
+            Ok(set) => sets.all.push(set),
+            Err(finding) => found.push(finding),
+        });
+    }
+    if found.is_empty() { Ok(sets) } else { Err(found) }
+}
+
+/// Gives each audience once, behind those that it builds on. There is no circle: [`gather`] would have found it.
+fn place<'s>(
+    name: &str,
+    specs: &'s Specs,
+    seen: &mut BTreeSet<String>,
+    each: &mut impl FnMut(&'s str, &'s AudienceSpec),
+) {
+    let Some((name, spec)) = specs.get_key_value(name) else { return };
+    if seen.insert(name.clone()) {
+        for mention in mentions_of(name, spec) {
+            place(&mention.audience, specs, seen, each);
+        }
+        each(name, spec);
+    }
+}
+
+/// Lets rules ask about the audiences.
+pub fn known_to(mut schema: Schema, specs: &Specs) -> Schema {
+    schema.audiences = specs.iter().map(|(name, spec)| (name.clone(), spec.entity.to_string())).collect();
+    schema
+}
+
+fn compile_one(name: &str, spec: &AudienceSpec, specs: &Specs, dataset: &str, schema: &Schema) -> Result<Set, Finding> {
+    let owner = Ref::new("Audience", name);
+    let Some(entity) = schema.entity(&spec.entity) else {
+        let mut finding =
+            Finding::new(&owner, "spec.entity", format!("dataset `{dataset}` has no entity `{}`", spec.entity));
+        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str))
+            .map(|near| format!("did you mean `{near}`?"));
+        return Err(finding);
+    };
+    // Not a rule of the CRD: CEL knows no field whose values may be of any type.
+    if !spec.parameters.is_empty() && spec.rule.is_none() {
+        let message = "parameters belong to a rule: they stand beside `where`";
+        return Err(Finding::new(&owner, "spec.parameters", message));
+    }
+    let source = match spec.form() {
+        None => {
+            let message = "an audience is exactly one of where, union, intersect, subtract, saved, import, sql";
+            return Err(Finding::new(&owner, "spec", message));
+        }
+        Some(Form::Rule(text)) => {
+            let types = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
+            let rule = check(text, schema, &spec.entity, &types);
+            Source::Rule(Box::new(rule.map_err(|problem| Finding::of_problem(&owner, "spec.where", problem))?))
+        }
+        Some(Form::Combined(combination, members)) => combined(&owner, spec, combination, members, specs)?,
+        Some(Form::Saved) => Source::Saved,
+        Some(Form::Import(import)) => {
+            if import.key.is_some() && entity.key.len() > 1 {
+                let message = format!("the key of {} has several fields ({})", entity.name, entity.key.join(", "));
+                let hint = "leave `key` out: the columns have the names of the fields";
+                return Err(Finding::new(&owner, "spec.import.key", message).hint(hint));
+            }
+            Source::Import
+        }
+        Some(Form::Sql(text)) => {
+            let only = crate::store::readonly::only_statement(text);
+            Source::Sql(only.map_err(|message| Finding::new(&owner, "spec.sql", message))?.to_owned())
+        }
+    };
+    let refresh = check_edges(&owner, spec, schema)?;
+    Ok(Set {
+        name: name.to_owned(),
+        entity: spec.entity.to_string(),
+        definition: definition(name, specs),
+        params: spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect(),
+        refresh,
+        source,
+    })
+}
+
+fn combined(
+    owner: &Ref,
+    spec: &AudienceSpec,
+    combination: Combination,
+    members: &[Member],
+    specs: &Specs,
+) -> Result<Source, Finding> {
+    let mut parts = vec![];
+    for (index, member) in members.iter().enumerate() {
+        let path = |field: &str| format!("spec.{}[{index}].{field}", combination.word());
+        // What was not gathered is missing, and that is said.
+        let Some(other) = specs.get(&*member.reference) else { continue };
+        if other.entity != spec.entity {
+            let message =
+                format!("audience `{}` holds rows of {}, not of {}", member.reference, other.entity, spec.entity);
+            return Err(Finding::new(owner, path("ref"), message));
+        }
+        let own = own_params(&member.reference, other, &member.params)
+            .map_err(|(key, finding)| finding.into_finding(owner, path(&format!("params.{key}"))))?;
+        parts.push((member.reference.to_string(), own));
+    }
+    Ok(Source::Combined(combination, parts))
+}
+
+/// What stands around an audience: its guard, what it exports, its schedule.
+fn check_edges(owner: &Ref, spec: &AudienceSpec, schema: &Schema) -> Result<Option<Timetable>, Finding> {
+    if let Some(problem) = spec.guard.as_ref().and_then(|guard| guard.problem()) {
+        return Err(Finding::new(owner, "spec.guard.maxChange", problem).hint("write it as 20% or 500"));
+    }
+    for (index, field) in spec.export.iter().flat_map(|e| &e.fields).enumerate() {
+        let path = format!("spec.export.fields[{index}]");
+        let reached =
+            check_path(field, schema, &spec.entity).map_err(|problem| Finding::of_problem(owner, &path, problem))?;
+        if reached.is_many || reached.field.is_none() {
+            return Err(Finding::new(owner, path, format!("`{field}` must lead to one field")));
+        }
+    }
+    let table = spec.refresh.as_ref().map(|refresh| Timetable::cron(&refresh.cron, &refresh.time_zone)).transpose();
+    table.map_err(|(field, message)| Finding::new(owner, format!("spec.refresh.{field}"), message))
+}
+
+/// What is wrong with a parameter's value.
+pub struct Misfit {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Misfit {
+    pub fn into_finding(self, object: &Ref, path: String) -> Finding {
+        Finding { hint: self.hint, ..Finding::new(object, path, self.message) }
+    }
+}
+
+/// Values for an audience's parameters, checked against its defaults; what is wrong, and with which.
+pub fn own_params(
+    name: &str,
+    spec: &AudienceSpec,
+    values: &BTreeMap<String, Parameter>,
+) -> Result<BTreeMap<String, Param>, (String, Misfit)> {
+    let mut own = BTreeMap::new();
+    for (key, value) in values {
+        let Some(default) = spec.parameters.get(key) else {
+            let hint =
+                nearest(key, spec.parameters.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+            return Err((key.clone(), Misfit { message: format!("audience `{name}` has no parameter `{key}`"), hint }));
+        };
+        let (wanted, given) = (param_type(default), param_type(value));
+        if wanted != given {
+            let message = format!("parameter `{key}` of audience `{name}` is {wanted:?}, not {given:?}");
+            return Err((key.clone(), Misfit { message, hint: None }));
+        }
+        own.insert(key.clone(), param(value));
+    }
+    Ok(own)
+}
+
+fn param_type(value: &Parameter) -> ParamType {
+    match value {
+        Parameter::Boolean(_) => ParamType::Boolean,
+        Parameter::Integer(_) => ParamType::Integer,
+        Parameter::Double(_) => ParamType::Double,
+        Parameter::String(_) => ParamType::String,
+    }
+}
+
+fn param(value: &Parameter) -> Param {
+    match value {
+        Parameter::Boolean(b) => Param::Boolean(*b),
+        Parameter::Integer(n) => Param::Integer(*n),
+        Parameter::Double(d) => Param::Double(*d),
+        Parameter::String(s) => Param::String(s.clone()),
+    }
+}
+
+impl Sets {
+    pub fn get(&self, name: &str) -> Option<&Set> {
+        self.all.iter().find(|set| set.name == name)
+    }
+
+    /// Each behind those that it builds on.
+    pub fn iter(&self) -> impl Iterator<Item = &Set> {
+        self.all.iter()
+    }
+
+    /// What rules read at `now`: each audience as the SELECT of its keys. `kept` holds the keys that stand in the store.
+    ///
+    /// # Errors
+    /// The name of an audience that comes from elsewhere and has not come yet.
+    pub fn inputs(
+        &self,
+        (schema, dialect): (&Schema, Dialect),
+        now: Timestamp,
+        kept: &BTreeMap<String, Kept>,
+    ) -> Result<Inputs, String> {
+        let mut inputs = Inputs::at(now);
+        for set in &self.all {
+            let Some(entity) = schema.entity(&set.entity) else { continue };
+            let stands = kept.get(&set.name).filter(|kept| set.stands_in(kept));
+            let select = match (&set.source, stands) {
+                (_, Some(kept)) => {
+                    // Rows that went since they were kept are not there.
+                    let keys = kept_keys(&kept.table, entity.key.iter().map(String::as_str));
+                    Query::over_set(schema, entity, dialect, keys).keys()
+                }
+                (Source::Rule(rule), None) => set.evaluated(rule, &BTreeMap::new(), &inputs, (schema, dialect)),
+                (Source::Combined(combination, members), None) => {
+                    let parts =
+                        members.iter().filter_map(|(name, own)| self.select(name, own, &inputs, (schema, dialect)));
+                    combine(*combination, parts, &entity.key)
+                }
+                _ => return Err(set.name.clone()),
+            };
+            let mut audiences = (*inputs.audiences).clone();
+            audiences.insert(set.name.clone(), select);
+            inputs.audiences = Arc::new(audiences);
+        }
+        Ok(inputs)
+    }
+
+    /// The keys of an audience with values of the reader's own for its parameters.
+    pub fn select(
+        &self,
+        name: &str,
+        own: &BTreeMap<String, Param>,
+        inputs: &Inputs,
+        ground: (&Schema, Dialect),
+    ) -> Option<SelectStatement> {
+        match self.get(name).map(|set| (set, &set.source)) {
+            Some((set, Source::Rule(rule))) if set.has_own(own) => Some(set.evaluated(rule, own, inputs, ground)),
+            _ => inputs.audiences.get(name).cloned(),
+        }
+    }
+}
+
+impl Sets {
+    /// The rule of an audience and what it reads, where it is one of a rule.
+    pub fn rule(&self, name: &str, own: &BTreeMap<String, Param>, inputs: &Inputs) -> Option<(&Rule, Inputs)> {
+        let set = self.get(name)?;
+        let Source::Rule(rule) = &set.source else { return None };
+        let mut params = set.params.clone();
+        params.extend(own.clone());
+        Some((rule, Inputs { params, ..inputs.clone() }))
+    }
+}
+
+impl Set {
+    /// Whether the values differ from the defaults.
+    pub fn has_own(&self, own: &BTreeMap<String, Param>) -> bool {
+        own.iter().any(|(key, value)| self.params.get(key) != Some(value))
+    }
+
+    fn evaluated(
+        &self,
+        rule: &Rule,
+        own: &BTreeMap<String, Param>,
+        inputs: &Inputs,
+        (schema, dialect): (&Schema, Dialect),
+    ) -> SelectStatement {
+        let Some(entity) = schema.entity(&self.entity) else { return SelectStatement::new() };
+        let mut params = self.params.clone();
+        params.extend(own.clone());
+        let mut query = Query::over(schema, entity, dialect);
+        query.restrict(rule, &Inputs { params, ..inputs.clone() });
+        query.keys()
+    }
+}
+
+fn combine(
+    combination: Combination,
+    mut parts: impl Iterator<Item = SelectStatement>,
+    key: &[String],
+) -> SelectStatement {
+    let kind = match combination {
+        Combination::Union => UnionType::Distinct,
+        Combination::Intersect => UnionType::Intersect,
+        Combination::Subtract => UnionType::Except,
+    };
+    let mut select = parts.next().unwrap_or_default();
+    parts.for_each(|part| {
+        select.union(kind, part);
+    });
+    // As a derived table it can be part of another combination: SQLite knows no other brackets.
+    let mut whole = SelectStatement::new();
+    key.iter().for_each(|name| {
+        whole.column(Alias::new(name));
+    });
+    whole.from_subquery(select, Alias::new("c")).to_owned()
+}

@@ -279,7 +279,7 @@ async fn imported_from_a_file_and_read_again_when_it_changes() {
     let manifests = |_| {
         [
             audience("vip", "import: {url: lists/vip.csv, key: customer}"),
-            audience("orders", "entity: order, import: {url: lists/orders.csv}"),
+            audience("orders", "entity: order, import: {url: lists/orders.jsonl}"),
             audience(
                 "slow",
                 "import: {url: lists/vip.csv, key: customer}, refresh: {cron: \"0 * * * *\", timeZone: UTC}",
@@ -292,7 +292,7 @@ async fn imported_from_a_file_and_read_again_when_it_changes() {
     };
     on_both(manifests, |town| {
         town.home.write("town/lists/vip.csv", "name,customer\nx,3\ny,4\nz,4\nnobody,99\nbroken,x\n");
-        town.home.write("town/lists/orders.csv", "nr,person_id\n1,1\n2,1\n");
+        town.home.write("town/lists/orders.jsonl", "{\"nr\": 1, \"person_id\": 1}\n{\"nr\": 2, \"person_id\": 1}\n");
         let ran = town.run(&["--now", "2026-03-01T09:10:00Z"]);
         assert_eq!(ran.code, 0, "{ran:?}");
         assert_eq!(town.outs("greet-immediate"), owned(&[("others", 8), ("orders", 1), ("vip", 2)]));

@@ -25,6 +25,7 @@ pub enum Reason {
     Pending,
     Planning,
     Sending,
+    Waiting,
     Suspended,
     Stopped,
     Held,
@@ -50,7 +51,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Accepted,
         Self::Loaded,
         Self::Scheduled,
@@ -62,6 +63,7 @@ impl Reason {
         Self::Pending,
         Self::Planning,
         Self::Sending,
+        Self::Waiting,
         Self::Suspended,
         Self::Stopped,
         Self::Held,
@@ -97,6 +99,7 @@ impl Reason {
             Self::Pending => "Pending",
             Self::Planning => "Planning",
             Self::Sending => "Sending",
+            Self::Waiting => "Waiting",
             Self::Suspended => "Suspended",
             Self::Stopped => "Stopped",
             Self::Held => "Held",

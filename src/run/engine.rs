@@ -1,95 +1,67 @@
 //! The evaluation of a run: every step becomes a work table, every channel step enters the ledger.
 //!
 //! It is one transaction that sees one moment of the data: a crash in the middle leaves nothing, and the run begins again.
+//! What stands behind a `wait` is evaluated when that is over, in a transaction of its own over the tables that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sea_query::{Alias, Query, SelectStatement};
 
 use crate::{
+    api::dataset::Entity,
     plan::{
-        Bundle, Plan,
-        activity::{self, Compiled},
+        Bundle, Plan, Step,
+        activity::{self, Compiled, Ground, Output},
         message::{EmailPlan, Once},
     },
     rule::{Inputs, Path},
     run::schedule::Timetable,
     store::{
         self, Store,
-        campaign::{Origin, Run, State, StepCount},
+        campaign::{Origin, Run, State, StepCount, StepState},
         entity::work_table,
         planning::{ChannelStep, Column},
         remainder::left_by,
     },
 };
 
-/// Plans a run: from `Pending` to `Sending`, or to `Done` where nothing is to be sent. False if it was no longer pending.
+/// Plans a run as far as it goes: from `Pending` to `Sending`, or to `Done` where nothing is to be sent; or on from where
+/// its `wait` was. False if another process did.
 pub async fn plan_run(store: &Store, bundle: &Bundle, plan: &Plan, run: &Run, now: Timestamp) -> store::Result<bool> {
-    let is_dry = run.mode == "DryRun";
-    let inputs = Inputs::at(run.scheduled);
+    let shards = store.shards().await?;
     let mut tx = store.begin().await?;
     tx.freeze().await?;
-    let (mut counts, mut tables) = (vec![], BTreeMap::<String, SelectStatement>::new());
-    for step in &plan.steps {
-        let selects = plan.selects(step, &|name| tables.get(name).cloned().unwrap_or_else(Query::select), &inputs);
-        let left = match &selects.left {
-            Some(select) => Some(tx.count(select).await?),
-            None => None,
-        };
-        let mut made = vec![];
-        for (output, select) in step.outputs.iter().zip(&selects.outputs) {
-            let Some(entity) = bundle.dataset.entities.iter().find(|e| *e.name == *output.entity) else { continue };
-            let table = work_table(run.no, &output.name);
-            let columns: Vec<Column<'_>> = entity.key.iter().map(|name| Column { name }).collect();
-            let out = tx.fill_work_table(&table, entity, &columns, select).await?;
-            let keys = read_back(&table, &columns);
-            if let Compiled::Audience(audience) = &step.compiled
-                && let Some(reference) = &audience.reference
-            {
-                let profiles = count_profiles(&mut tx, bundle, plan, &output.entity, &keys).await?;
-                tx.note_audience(&run.namespace, reference, out, profiles, now).await?;
-            }
-            counts.push(StepCount { name: output.name.clone(), out, left, table: Some(table) });
-            made.push((output.name.clone(), keys));
-        }
-        tables.extend(made);
+    if run.state == State::Sending && !tx.resume_run(run).await? {
+        return Ok(false);
     }
-    if !is_dry {
-        let shards = store.shards().await?;
-        for (step_no, step, email) in plan.emails() {
-            let set = tables.get(&email.input).cloned().unwrap_or_else(Query::select);
-            let entered = Entered { bundle, plan, run, shards, now };
-            entered.plan_email(&mut tx, (step_no, step, email), set).await?;
+    let mut evaluation = Evaluation::of(tx, (bundle, plan), run, shards, now).await?;
+    evaluation.evaluate().await?;
+    let is_dry = evaluation.is_dry;
+    let mut tx = evaluation.close().await?;
+    if run.state == State::Pending {
+        let (to, reason) = if is_dry { (State::Done, "Completed") } else { (State::Sending, "") };
+        if !tx.move_run(run.no, State::Pending, to, reason, "", now).await? {
+            return Ok(false);
         }
     }
-    tx.put_steps(run.no, &counts).await?;
-    let (to, reason) = if is_dry { (State::Done, "Completed") } else { (State::Sending, "") };
-    let moved = tx.move_run(run.no, State::Pending, to, reason, "", now).await?;
-    if moved {
-        tx.commit().await?;
-    }
-    Ok(moved)
+    tx.commit().await?;
+    Ok(true)
 }
 
-/// Plans the successor of a run that is done: in each channel step exactly those whom the run left waiting.
+/// Plans the successor of a run that is done: in each channel step exactly those whom the run left waiting. What the run
+/// had before it at a `wait`, the successor has before it, too.
 pub async fn plan_remainder(
     store: &Store,
     (bundle, plan): (&Bundle, &Plan),
-    (run, of): (&Run, i64),
+    (run, of): (&Run, &Run),
+    before: &Plan,
     now: Timestamp,
 ) -> store::Result<bool> {
     let shards = store.shards().await?;
-    let mut tx = store.begin().await?;
-    let mut counts = vec![];
-    for (step_no, step, email) in plan.emails() {
-        let Some(entity) = bundle.dataset.entities.iter().find(|e| *e.name == *email.entity) else { continue };
-        let set = left_by(of, step, entity, plan.dialect);
-        counts.push(StepCount { name: step.to_owned(), out: tx.count(&set).await?, left: None, table: None });
-        let entered = Entered { bundle, plan, run, shards, now };
-        entered.plan_email(&mut tx, (step_no, step, email), set).await?;
-    }
-    tx.put_steps(run.no, &counts).await?;
+    let mut evaluation = Evaluation::of(store.begin().await?, (bundle, plan), run, shards, now).await?;
+    evaluation.take_over(of, before).await?;
+    let mut tx = evaluation.close().await?;
     let moved = tx.move_run(run.no, State::Pending, State::Sending, "", "", now).await?;
     if moved {
         tx.commit().await?;
@@ -97,19 +69,172 @@ pub async fn plan_remainder(
     Ok(moved)
 }
 
-/// A run whose channel steps enter the ledger.
-struct Entered<'a> {
+/// A run that is being planned, in one transaction.
+struct Evaluation<'a> {
+    tx: store::Tx,
     bundle: &'a Bundle,
     plan: &'a Plan,
     run: &'a Run,
     shards: i64,
     now: Timestamp,
+    inputs: Inputs,
+    is_dry: bool,
+    /// What is known of each output so far.
+    known: BTreeMap<String, StepCount>,
+    /// The channel steps that have entered the ledger.
+    entered: BTreeSet<String>,
 }
 
-impl Entered<'_> {
+impl<'a> Evaluation<'a> {
+    async fn of(
+        mut tx: store::Tx,
+        (bundle, plan): (&'a Bundle, &'a Plan),
+        run: &'a Run,
+        shards: i64,
+        now: Timestamp,
+    ) -> store::Result<Self> {
+        let known = tx.run_steps(run.no).await?.into_iter().map(|step| (step.name.clone(), step)).collect();
+        let entered = tx.run_channels(run.no).await?.into_iter().collect();
+        let (inputs, is_dry) = (Inputs::at(run.scheduled), run.mode == "DryRun");
+        Ok(Self { tx, bundle, plan, run, shards, now, inputs, is_dry, known, entered })
+    }
+
+    /// Keeps what is known, and when the run goes on.
+    async fn close(mut self) -> store::Result<store::Tx> {
+        let due = |step: &StepCount| match step.state {
+            StepState::Waiting(due) => Some(due),
+            _ => None,
+        };
+        let resume = self.known.values().filter_map(due).min();
+        let order = |name: &str| self.plan.steps.iter().flat_map(|s| &s.outputs).position(|o| o.name == name);
+        let mut steps: Vec<StepCount> = self.known.into_values().collect();
+        steps.sort_by_key(|step| order(&step.name).unwrap_or(usize::MAX));
+        self.tx.put_steps(self.run.no, &steps).await?;
+        self.tx.rest_run(self.run.no, resume).await?;
+        Ok(self.tx)
+    }
+
+    fn entity(&self, name: &str) -> store::Result<&'a Entity> {
+        let lost = || store::Error::Internal(format!("{name} is not in the pinned dataset"));
+        self.bundle.dataset.entities.iter().find(|e| *e.name == *name).ok_or_else(lost)
+    }
+
+    fn is_there(&self, output: &str) -> bool {
+        self.known.get(output).is_some_and(|step| step.state == StepState::Done && step.table.is_some())
+    }
+
+    /// Every step whose inputs are there, in the order of the steps.
+    async fn evaluate(&mut self) -> store::Result<()> {
+        let plan = self.plan;
+        for (step, step_no) in plan.steps.iter().zip(0_i64..) {
+            let is_ready = step.needs.iter().all(|need| self.is_there(need));
+            if let Compiled::Email(email) = &step.compiled {
+                if is_ready && !self.is_dry && !self.entered.contains(&step.name) {
+                    let set = self.keys(&email.input);
+                    self.plan_email((step_no, &step.name, email), set).await?;
+                }
+            } else if step.outputs.iter().all(|output| self.is_there(&output.name)) {
+                // It was evaluated before the run waited.
+            } else if !is_ready {
+                self.note(step, StepState::Pending, 0);
+            } else if let Compiled::Wait(wait) = &step.compiled
+                && let Some(due) = self.waits_until(step, wait)
+            {
+                let out = self.known.get(&wait.input).map_or(0, |input| input.out);
+                self.note(step, StepState::Waiting(due), out);
+            } else {
+                self.evaluate_step(step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when a set that is there is held; a run that sends nothing waits for nothing.
+    fn waits_until(&self, step: &Step, wait: &activity::Wait) -> Option<Timestamp> {
+        let due = match self.known.get(&step.name).map(|known| known.state) {
+            Some(StepState::Waiting(due)) => due,
+            _ => wait.due(self.now),
+        };
+        (due > self.now && !self.is_dry).then_some(due)
+    }
+
+    fn note(&mut self, step: &Step, state: StepState, out: i64) {
+        for output in &step.outputs {
+            let count = StepCount { name: output.name.clone(), out, left: None, table: None, state };
+            self.known.insert(output.name.clone(), count);
+        }
+    }
+
+    async fn evaluate_step(&mut self, step: &Step) -> store::Result<()> {
+        if let (Compiled::Incremental(_), false) = (&step.compiled, self.is_dry) {
+            self.tx.take_turn(self.run, &step.name).await?;
+        }
+        let selects = self.on_ground(|ground| step.compiled.selects(ground));
+        let left = match &selects.left {
+            Some(select) => Some(self.tx.count(select).await?),
+            None => None,
+        };
+        for (output, select) in step.outputs.iter().zip(&selects.outputs) {
+            self.fill(output, select, left).await?;
+        }
+        match &step.compiled {
+            Compiled::Audience(audience) => {
+                if let (Some(reference), Some(output)) = (&audience.reference, step.outputs.first()) {
+                    self.note_audience(reference, output).await?;
+                }
+            }
+            Compiled::Incremental(incremental) if !self.is_dry => self.reserve(step, incremental).await?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What the SELECTs of a plan become over the tables that are there.
+    fn on_ground<T>(&self, make: impl FnOnce(&Ground<'_>) -> T) -> T {
+        make(&self.plan.ground(&self.inputs, self.now, &|name| self.keys(name)))
+    }
+
+    /// The SELECT of the keys of an output that is there.
+    fn keys(&self, output: &str) -> SelectStatement {
+        let table = self.known.get(output).and_then(|step| step.table.as_deref());
+        let entity = self.plan.output(output).and_then(|output| self.entity(&output.entity).ok());
+        let (Some(table), Some(entity)) = (table, entity) else { return Query::select() };
+        let mut select = Query::select();
+        for name in &entity.key {
+            select.column(Alias::new(&**name));
+        }
+        select.from(Alias::new(table)).to_owned()
+    }
+
+    /// Makes the work table of an output.
+    async fn fill(&mut self, output: &Output, select: &SelectStatement, left: Option<i64>) -> store::Result<()> {
+        let entity = self.entity(&output.entity)?;
+        let table = work_table(self.run.no, &output.name);
+        let values = output.columns.iter().map(|(name, ty)| Column { name, ty: Some(*ty) });
+        let columns: Vec<Column<'_>> = values.chain(entity.key.iter().map(|name| Column { name, ty: None })).collect();
+        let out = self.tx.fill_work_table(&table, entity, &columns, select).await?;
+        let count = StepCount { name: output.name.clone(), out, left, table: Some(table), state: StepState::Done };
+        self.known.insert(output.name.clone(), count);
+        Ok(())
+    }
+
+    async fn note_audience(&mut self, reference: &str, output: &Output) -> store::Result<()> {
+        let keys = self.keys(&output.name);
+        let out = self.known.get(&output.name).map_or(0, |step| step.out);
+        let profiles = count_profiles(&mut self.tx, self.bundle, self.plan, &output.entity, &keys).await?;
+        self.tx.note_audience(&self.run.namespace, reference, out, profiles, self.now).await
+    }
+
+    /// The rows that an `incremental` step gave are this run's from here on.
+    async fn reserve(&mut self, step: &Step, incremental: &activity::Incremental) -> store::Result<()> {
+        let given = self.keys(&step.name);
+        let Some(source) = self.on_ground(|ground| incremental.reserved(ground, given)) else { return Ok(()) };
+        self.tx.reserve_rows(self.run, &step.name, &source, self.now).await?;
+        self.tx.put_scope(self.run, &step.name, &self.plan.emails_behind(step)).await
+    }
+
     async fn plan_email(
-        &self,
-        tx: &mut store::Tx,
+        &mut self,
         (step_no, step, email): (i64, &str, &EmailPlan),
         set: SelectStatement,
     ) -> store::Result<()> {
@@ -124,16 +249,58 @@ impl Entered<'_> {
             once_since: once_since(email.once, self.bundle, self.run, self.now),
             shards: self.shards,
         };
-        tx.plan_channel(&channel, &entries, self.now).await
+        self.tx.plan_channel(&channel, &entries, self.now).await
     }
-}
 
-fn read_back(table: &str, columns: &[Column<'_>]) -> SelectStatement {
-    let mut select = Query::select();
-    for column in columns {
-        select.column(Alias::new(column.name));
+    /// What the run `of` left: in each channel step those who waited, with what templates read of them, and whatever stood
+    /// behind a `wait`, by the names of the outputs.
+    async fn take_over(&mut self, of: &Run, before: &Plan) -> store::Result<()> {
+        let (plan, entered) = (self.plan, self.tx.run_channels(of.no).await?);
+        if of.resume.is_some() {
+            let is_same = |name: &str| {
+                let (old, new) = (before.output(name), plan.output(name));
+                old.zip(new).is_some_and(|(old, new)| old.entity == new.entity && old.columns == new.columns)
+            };
+            let kept = self.tx.run_steps(of.no).await?.into_iter().filter(|step| is_same(&step.name));
+            self.known.extend(kept.map(|step| (step.name.clone(), step)));
+        }
+        let is_before = |name: &str| before.emails().any(|(_, known, _)| known == name);
+        let mut read = BTreeMap::<&str, Vec<SelectStatement>>::new();
+        for (step_no, step, email) in plan.emails() {
+            if of.resume.is_some() && is_before(step) && !entered.iter().any(|name| name == step) {
+                // Its people are still to come; what was added to their rows is added anew, as declared now.
+                for output in email.enriched_by().into_iter().filter(|output| self.is_there(output)) {
+                    read.entry(output).or_default().push(self.keys(output));
+                }
+                continue;
+            }
+            let entity = self.entity(&email.entity)?;
+            let set = left_by(of.no, step, entity, plan.dialect);
+            let out = self.tx.count(&set).await?;
+            let count = StepCount { name: step.to_owned(), out, left: None, table: None, state: StepState::Done };
+            self.known.insert(step.to_owned(), count);
+            for output in email.enriched_by() {
+                read.entry(output).or_default().push(set.clone());
+            }
+            self.plan_email((step_no, step, email), set).await?;
+        }
+        for step in &plan.steps {
+            if let Compiled::Incremental(_) = &step.compiled {
+                self.tx.put_scope(self.run, &step.name, &plan.emails_behind(step)).await?;
+            }
+            let (Compiled::Enrich(enrich), Some(sets)) = (&step.compiled, read.remove(step.name.as_str())) else {
+                continue;
+            };
+            let mut sets = sets.into_iter();
+            let Some(mut all) = sets.next() else { continue };
+            all.unions(sets.map(|set| (sea_query::UnionType::Distinct, set)));
+            let Some(select) = self.on_ground(|ground| enrich.select_over(ground, &all)) else { continue };
+            for output in &step.outputs {
+                self.fill(output, &select, None).await?;
+            }
+        }
+        Ok(())
     }
-    select.from(Alias::new(table)).to_owned()
 }
 
 /// Distinct people behind a set, where one path of to-one links leads to them.

@@ -2,12 +2,16 @@
 //!
 //! ```yaml
 //! audience: {ref: departing-soon, params: {days: 3}}
-//! audience: {entity: booking, where: "booking.status == 'confirmed'"}
+//! audience: {entity: booking, where: "booking.status == 'confirmed'", rest: unconfirmed}
 //! ```
+//!
+//! What it leaves out is all else that the entity has: an output where `rest` names it, and not counted otherwise.
 
 use std::collections::BTreeMap;
 
-use super::{Compiled, Ground, Output, Place, RuleFaults, Selects};
+use sea_query::UnionType;
+
+use super::{Compiled, Ground, Output, Place, RuleFaults, Selects, keys_of};
 use crate::{
     api::{audience::Parameter, step::AudienceStep},
     plan::{Finding, Ref},
@@ -19,6 +23,7 @@ pub struct Audience {
     pub entity: String,
     pub rule: Rule,
     pub params: BTreeMap<String, Param>,
+    has_rest: bool,
 }
 
 pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
@@ -31,14 +36,20 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
             let checked = check(rule, place.schema, entity, &BTreeMap::new());
             let rule =
                 checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
-            Audience { reference: None, entity: entity.to_string(), rule, params: BTreeMap::new() }
+            Audience {
+                reference: None,
+                entity: entity.to_string(),
+                rule,
+                params: BTreeMap::new(),
+                has_rest: step.rest.is_some(),
+            }
         }
         _ => {
             return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]);
         }
     };
-    let output = Output::of(place.step, &audience.entity);
-    Ok((Compiled::Audience(audience), vec![output]))
+    let outputs = Output::with_rest(place, &audience.entity, step.rest.as_ref(), "audience", &audience.entity);
+    Ok((Compiled::Audience(audience), outputs))
 }
 
 fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audience, Vec<Finding>> {
@@ -72,7 +83,13 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
         }
         params.insert(key.clone(), param(value));
     }
-    Ok(Audience { reference: Some(name.to_owned()), entity: spec.entity.to_string(), rule, params })
+    Ok(Audience {
+        reference: Some(name.to_owned()),
+        entity: spec.entity.to_string(),
+        rule,
+        params,
+        has_rest: step.rest.is_some(),
+    })
 }
 
 /// Checks an Audience by itself.
@@ -108,10 +125,16 @@ fn param(value: &Parameter) -> Param {
 
 impl Audience {
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
-        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects { outputs: vec![], left: None } };
+        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let mut query = Query::over(ground.schema, entity, ground.dialect);
         query.restrict(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
-        Selects::one(query.keys())
+        let set = query.keys();
+        if !self.has_rest {
+            return Selects::one(set);
+        }
+        let all = Query::over(ground.schema, entity, ground.dialect).keys();
+        let rest = keys_of(entity, all).union(UnionType::Except, keys_of(entity, set.clone())).to_owned();
+        Selects::with_rest(vec![set], rest, true)
     }
 
     pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
@@ -119,5 +142,24 @@ impl Audience {
         let query = Query::over(ground.schema, entity, ground.dialect);
         let found = query.faults(&self.rule, &Inputs { now: ground.inputs.now, params: self.params.clone() });
         found.into_iter().map(|(places, select)| RuleFaults { entity: self.entity.clone(), places, select }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{golden_with, said_with};
+
+    const MAIL: &str = "\n- {name: mail, from: it, email: {channel: out, template: hello}}";
+
+    #[test]
+    fn becomes_sql() {
+        let step = "- {name: it, unused: true, audience: {entity: customer, where: 'customer.tier == \"gold\"', rest: others}}";
+        insta::assert_snapshot!("audience", golden_with(&format!("{step}{MAIL}"), ""));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let step = "- {name: it, audience: {entity: custmer, where: \"true\"}}";
+        insta::assert_snapshot!("audience_wrong", said_with(&format!("{step}{MAIL}"), ""));
     }
 }

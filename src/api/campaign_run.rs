@@ -183,11 +183,29 @@ pub struct StepStatus {
     /// `step`, or `step.branch`.
     pub name: String,
     pub out: i64,
-    /// Rows of the input that led nowhere: unmatched by a changeEntity, or left over by a split.
+    /// Rows that the step left out and no output of it has: duplicates, what matched nothing, what no branch took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    #[serde(default)]
+    pub state: StepPhase,
+    /// When a step that waits goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepPhase {
+    /// It was evaluated.
+    #[default]
+    Done,
+    /// Its rows are there and go on later.
+    Waiting,
+    /// It stands behind a step that waits.
+    Pending,
+    /// The run ended before it.
+    Cancelled,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -29,6 +29,7 @@ pub enum Reason {
     Pending,
     Planning,
     Sending,
+    Waiting,
     Suspended,
     Stopped,
     Held,
@@ -58,7 +59,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::Accepted,
         Self::Fresh,
         Self::Loaded,
@@ -74,6 +75,7 @@ impl Reason {
         Self::Pending,
         Self::Planning,
         Self::Sending,
+        Self::Waiting,
         Self::Suspended,
         Self::Stopped,
         Self::Held,
@@ -117,6 +119,7 @@ impl Reason {
             Self::Pending => "Pending",
             Self::Planning => "Planning",
             Self::Sending => "Sending",
+            Self::Waiting => "Waiting",
             Self::Suspended => "Suspended",
             Self::Stopped => "Stopped",
             Self::Held => "Held",

@@ -21,6 +21,7 @@ use crate::{
     },
     reconcile::{Loaded, Queue, World},
     rule::Dialect,
+    run::advance,
     send::dispatch::Dispatcher,
     source::{
         Key, Kind,
@@ -191,9 +192,19 @@ async fn open_runs_to_look_at(world: &World, keys: &[Key]) -> store::Result<Vec<
         if let Some(run) = world.store.run(&key.namespace, &key.name).await?
             && run.state == store::campaign::State::Sending
             && !world.store.is_unfinished(run.run_day, run.no).await?
+            && can_go_on(world, &run).await?
         {
             found.push(key.clone());
         }
     }
     Ok(found)
+}
+
+/// Whether the run's `wait` is over, if it has one, and nothing holds it.
+async fn can_go_on(world: &World, run: &store::campaign::Run) -> store::Result<bool> {
+    let now = world.clock.now();
+    match run.resume {
+        None => Ok(true),
+        Some(at) => Ok(at <= now && !advance::is_paused(&world.store, run, now).await?),
+    }
 }

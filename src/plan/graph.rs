@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use sea_query::SelectStatement;
 
 use super::{
@@ -11,8 +12,8 @@ use super::{
     message::EmailPlan,
 };
 use crate::{
-    api::step::{Activity, Step as Declared},
-    rule::{Dialect, Inputs, Schema, nearest},
+    api::step::{self, Activity, Step as Declared},
+    rule::{Dialect, FieldType, Inputs, Path, Schema, nearest},
 };
 
 /// A campaign that can be run.
@@ -28,6 +29,8 @@ pub struct Plan {
 pub struct Step {
     pub name: String,
     pub compiled: Compiled,
+    /// The outputs that must be there before it.
+    pub needs: BTreeSet<String>,
     /// What it gives to later steps; a channel step gives nothing.
     pub outputs: Vec<Output>,
 }
@@ -41,23 +44,36 @@ impl Plan {
         })
     }
 
-    /// The SELECT of each output of a step, over the SELECTs of its inputs.
-    pub fn selects(&self, step: &Step, input: &dyn Fn(&str) -> SelectStatement, inputs: &Inputs) -> activity::Selects {
-        step.compiled.selects(&self.ground(input, inputs))
+    /// What SELECTs are made on, over those of earlier outputs.
+    pub fn ground<'a>(
+        &'a self,
+        inputs: &'a Inputs,
+        now: Timestamp,
+        input: &'a dyn Fn(&str) -> SelectStatement,
+    ) -> activity::Ground<'a> {
+        activity::Ground { schema: &self.schema, dialect: self.dialect, sets: &self.sets, inputs, now, input }
     }
 
-    fn ground<'a>(&'a self, input: &'a dyn Fn(&str) -> SelectStatement, inputs: &'a Inputs) -> activity::Ground<'a> {
-        activity::Ground { schema: &self.schema, dialect: self.dialect, sets: &self.sets, inputs, input }
+    /// The output of a name.
+    pub fn output(&self, name: &str) -> Option<&Output> {
+        self.steps.iter().flat_map(|step| &step.outputs).find(|output| output.name == name)
     }
 
-    /// After a fault: what finds it in the rules of a step.
-    pub fn faults(
-        &self,
-        step: &Step,
-        input: &dyn Fn(&str) -> SelectStatement,
-        inputs: &Inputs,
-    ) -> Vec<activity::RuleFaults> {
-        step.compiled.faults(&self.ground(input, inputs))
+    /// The channel steps that a step's rows can come to, and whether they are rows of the same entity there.
+    pub fn emails_behind(&self, step: &Step) -> Vec<(i64, bool)> {
+        let Some(own) = step.outputs.first() else { return vec![] };
+        let mut reached: BTreeSet<&str> = BTreeSet::from([own.name.as_str()]);
+        let mut found = vec![];
+        for (later, no) in self.steps.iter().zip(0_i64..) {
+            if !later.needs.iter().any(|need| reached.contains(need.as_str())) {
+                continue;
+            }
+            reached.extend(later.outputs.iter().map(|output| output.name.as_str()));
+            if let Compiled::Email(email) = &later.compiled {
+                found.push((no, email.entity == own.entity));
+            }
+        }
+        found
     }
 }
 
@@ -94,12 +110,35 @@ pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Fin
             .map(|near| format!("did you mean `{near}`?"));
         graph.found.push(finding);
     }
+    fetch_what_is_read(&mut steps);
     if graph.found.is_empty() { Ok(Plan { schema, dialect, sets, steps }) } else { Err(graph.found) }
 }
 
+/// Of a link's rows an `enrich` step keeps only the fields that some template reads.
+fn fetch_what_is_read(steps: &mut [Step]) {
+    let mut reads = BTreeMap::<String, Vec<(Path, FieldType)>>::new();
+    for step in steps.iter_mut() {
+        let Compiled::Email(email) = &mut step.compiled else { continue };
+        for extra in &mut email.extras {
+            let known = reads.entry(extra.output.clone()).or_default();
+            for element in extra.elements_mut() {
+                element.place = known.iter().position(|(path, _)| *path == element.path).unwrap_or(known.len());
+                if element.place == known.len() {
+                    known.push((element.path.clone(), element.ty));
+                }
+            }
+        }
+    }
+    for step in steps {
+        if let Compiled::Enrich(enrich) = &mut step.compiled {
+            enrich.read(reads.remove(&step.name).unwrap_or_default());
+        }
+    }
+}
+
 struct Graph {
-    /// Every output so far, with its entity.
-    outputs: BTreeMap<String, String>,
+    /// Every output so far.
+    outputs: BTreeMap<String, Output>,
     read: BTreeSet<String>,
     found: Vec<Finding>,
 }
@@ -141,7 +180,11 @@ impl Graph {
         }
         let takes_input = !matches!(
             declared.activity,
-            Activity::Audience(_) | Activity::Union(_) | Activity::Intersect(_) | Activity::Subtract(_)
+            Activity::Audience(_)
+                | Activity::Union(_)
+                | Activity::Intersect(_)
+                | Activity::Subtract(_)
+                | Activity::Join(_)
         );
         if takes_input && declared.from.is_none() {
             resolved.extend(self.step_before(this, &bundle.campaign.steps, index));
@@ -154,11 +197,27 @@ impl Graph {
         if self.found.len() > before || resolved.len() < wants.len() || (takes_input && resolved.is_empty()) {
             return None;
         }
-        let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved };
+        let earlier = &self.outputs;
+        let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved, earlier };
         match activity::compile(&declared.activity, &place) {
-            Ok((compiled, outputs)) => {
-                self.outputs.extend(outputs.iter().map(|o| (o.name.clone(), o.entity.clone())));
-                Some(Step { name: declared.name.to_string(), compiled, outputs })
+            Ok((compiled, mut outputs)) => {
+                let mut needs: BTreeSet<String> = resolved.iter().map(|input| input.name.clone()).collect();
+                if let Compiled::Choose(choose) = &compiled {
+                    needs.extend(choose.counted.values().cloned());
+                }
+                let at = |path: &str| format!("spec.steps[{index}]{path}");
+                for output in &mut outputs {
+                    if let Err(name) = carry(output, &resolved) {
+                        let message = format!("two of its inputs have a `{name}`, each another");
+                        let hint = "add it after they are combined, or call one of them otherwise";
+                        self.found.push(Finding::new(this, at(""), message).hint(hint));
+                    }
+                    if self.outputs.insert(output.name.clone(), output.clone()).is_some() {
+                        let message = format!("there are two outputs `{}`", output.name);
+                        self.found.push(Finding::new(this, at(&output.path), message));
+                    }
+                }
+                Some(Step { name: declared.name.to_string(), compiled, needs, outputs })
             }
             Err(found) => {
                 self.found.extend(found);
@@ -169,17 +228,10 @@ impl Graph {
     }
 
     /// The output that `name` stands for, with its entity.
-    fn resolve(
-        &mut self,
-        this: &Ref,
-        steps: &[Declared],
-        index: usize,
-        path: &str,
-        name: &str,
-    ) -> Option<(String, String)> {
-        if let Some(entity) = self.outputs.get(name) {
+    fn resolve(&mut self, this: &Ref, steps: &[Declared], index: usize, path: &str, name: &str) -> Option<Output> {
+        if let Some(output) = self.outputs.get(name) {
             self.read.insert(name.to_owned());
-            return Some((name.to_owned(), entity.clone()));
+            return Some(output.clone());
         }
         let at = format!("spec.steps[{index}].{path}");
         let branches: Vec<&str> =
@@ -203,7 +255,7 @@ impl Graph {
         None
     }
 
-    fn step_before(&mut self, this: &Ref, steps: &[Declared], index: usize) -> Option<(String, String)> {
+    fn step_before(&mut self, this: &Ref, steps: &[Declared], index: usize) -> Option<Output> {
         let Some(before) = index.checked_sub(1).and_then(|i| steps.get(i)) else {
             let message = format!("`{}` has no step before it to read", steps[index].name);
             self.found.push(
@@ -231,13 +283,28 @@ impl Graph {
     }
 }
 
+/// What was added to the rows of the inputs is still there in an output of the same entity. The name that two mean
+/// differently is an error.
+fn carry(output: &mut Output, inputs: &[Output]) -> Result<(), String> {
+    for enriched in inputs.iter().filter(|input| input.entity == output.entity).flat_map(|input| &input.enriched) {
+        match output.enriched.iter().find(|known| known.name == enriched.name) {
+            None => output.enriched.push(enriched.clone()),
+            Some(known) if known == enriched => {}
+            Some(_) => return Err(enriched.name.clone()),
+        }
+    }
+    Ok(())
+}
+
 /// The names that a step reads by itself, with the path of each.
 fn inputs_of(step: &Declared) -> Vec<(String, &str)> {
     let mut names: Vec<(String, &str)> = step.from.iter().map(|from| ("from".to_owned(), from.as_str())).collect();
     match &step.activity {
-        Activity::Union(set) | Activity::Intersect(set) => {
+        Activity::Union(step::Union { of })
+        | Activity::Intersect(step::Intersect { of, .. })
+        | Activity::Join(step::Join { of }) => {
             let word = step.activity.word();
-            names.extend(set.of.iter().enumerate().map(|(i, name)| (format!("{word}.of[{i}]"), name.as_str())));
+            names.extend(of.iter().enumerate().map(|(i, name)| (format!("{word}.of[{i}]"), name.as_str())));
         }
         Activity::Subtract(subtract) => {
             names.push(("subtract.from".to_owned(), subtract.from.as_str()));

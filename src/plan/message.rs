@@ -3,9 +3,15 @@
 //! A template names the fields it reads, so that only those columns of the profile and of the item are fetched: the
 //! *skinny profile*.
 
-use sea_query::{Expr, ExprTrait, SelectStatement};
+mod extra;
 
-use super::{Finding, Ref};
+use std::collections::BTreeSet;
+
+use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
+
+use self::extra::Extras;
+pub use self::extra::{Element, Extra, Held};
+use super::{Finding, Ref, activity::Enriched};
 use crate::{
     api::{duration::Duration, step::Record},
     rule::{
@@ -16,7 +22,7 @@ use crate::{
 };
 
 /// Names that a template may use beside the entities, with what each has.
-const OTHERS: [(&str, &[&str]); 5] = [
+pub const RESERVED: [(&str, &[&str]); 5] = [
     ("campaign", &["name"]),
     ("run", &["name"]),
     ("sender", &["name", "address"]),
@@ -25,6 +31,9 @@ const OTHERS: [(&str, &[&str]); 5] = [
 ];
 /// The link by which the person withdraws from the campaign's topic.
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
+
+/// A message and a hint.
+type Wrong = (String, Option<String>);
 
 /// `once`, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct EmailPlan {
     pub to: Path,
     pub locale: Option<Path>,
     pub reads: Vec<Column>,
+    /// What the template reads of `enrich` steps.
+    pub extras: Vec<Extra>,
     pub topic: String,
     pub is_marketing: bool,
     /// What holds where no consent is recorded.
@@ -77,6 +88,7 @@ pub struct Scope<'a> {
     pub item: &'a str,
     pub profile: &'a str,
     pub recipient: &'a Path,
+    pub enriched: &'a [Enriched],
 }
 
 /// A template's own problems as findings of its object.
@@ -88,24 +100,34 @@ pub fn template_findings(owner: &Ref, problems: Vec<TemplateProblem>) -> Vec<Fin
 }
 
 /// The columns behind the variables of a template; each name must be a field that can be reached.
-pub fn resolve_reads(owner: &Ref, reads: &[Read], scope: &Scope<'_>) -> Result<Vec<Column>, Vec<Finding>> {
-    let (mut columns, mut found) = (vec![], vec![]);
+pub fn resolve_reads(
+    owner: &Ref,
+    reads: &[Read],
+    scope: &Scope<'_>,
+) -> Result<(Vec<Column>, Vec<Extra>), Vec<Finding>> {
+    let (mut columns, mut extras, mut found) = (vec![], Extras::default(), vec![]);
     for read in reads {
+        let finding = |at: &Read, (message, hint): Wrong| {
+            let finding = Finding::new(owner, &at.path, message);
+            Finding { span: Some(at.span.clone()), hint, ..finding }
+        };
+        let enriched = read.names.first().and_then(|first| extra::named(scope.enriched, first));
+        if let Some(enriched) = enriched {
+            found.extend(extras.add(read, &enriched, scope.schema).into_iter().map(|(at, wrong)| finding(at, wrong)));
+            continue;
+        }
         match resolve(read, scope) {
             Ok(Some(column)) if !columns.contains(&column) => columns.push(column),
             Ok(_) => {}
-            Err((message, hint)) => {
-                let finding = Finding::new(owner, &read.path, message);
-                found.push(Finding { span: Some(read.span.clone()), hint, ..finding });
-            }
+            Err(wrong) => found.push(finding(read, wrong)),
         }
     }
-    if found.is_empty() { Ok(columns) } else { Err(found) }
+    if found.is_empty() { Ok((columns, extras.all)) } else { Err(found) }
 }
 
-fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Option<String>)> {
+fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, Wrong> {
     let Some(first) = read.names.first() else { return Ok(None) };
-    if let Some((_, parts)) = OTHERS.iter().find(|(name, _)| name == first) {
+    if let Some((_, parts)) = RESERVED.iter().find(|(name, _)| name == first) {
         return match read.names.get(1) {
             None if parts.is_empty() => Ok(None),
             Some(part) if parts.contains(&part.as_str()) && read.names.len() == 2 => Ok(None),
@@ -116,36 +138,39 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, (String, Op
         name if name == scope.item => Path { hops: vec![], field: None, entity: scope.item.to_owned(), is_many: false },
         name if name == scope.profile => scope.recipient.clone(),
         _ => {
+            let added = extra::names(scope.enriched);
             let known = [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL];
+            let known = known.into_iter().chain(added.iter().map(String::as_str));
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
             let profile = if scope.profile == scope.item { String::new() } else { format!("{}, ", scope.profile) };
+            let added: String = added.iter().map(|name| format!("{name}, ")).collect();
             let said = format!(
-                "`{first}` is not known to this template; it is sent with {}, {profile}{}",
+                "`{first}` is not known to this template; it is sent with {}, {profile}{added}{}",
                 scope.item,
                 others()
             );
             return Err((said, hint));
         }
     };
-    let rest = check_path(&read.names.join("."), scope.schema, &start.entity).map_err(|p| (p.message, p.hint))?;
-    if rest.is_many {
-        return Err((
-            format!("`{}` leads to many rows", read.names.join(".")),
-            Some("a template reaches one row over to-one links".to_owned()),
-        ));
+    let (rest, ty) = one_field(&read.names.join("."), scope.schema, &start.entity)?;
+    Ok(Some(Column { names: read.names.clone(), path: start.join(&rest), ty }))
+}
+
+/// A field that each row of an entity has one of, as a template names it.
+fn one_field(text: &str, schema: &Schema, entity: &str) -> Result<(Path, FieldType), Wrong> {
+    let path = check_path(text, schema, entity).map_err(|p| (p.message, p.hint))?;
+    if path.is_many {
+        let hint = "a template reaches one row over to-one links; `enrich` fetches a link's first rows";
+        return Err((format!("`{text}` leads to many rows"), Some(hint.to_owned())));
     }
-    let path = start.join(&rest);
-    let Some(ty) = path.field_type(scope.schema) else {
-        return Err((
-            format!("`{}` is a row, not a field", read.names.join(".")),
-            Some("name one of its fields".to_owned()),
-        ));
-    };
-    Ok(Some(Column { names: read.names.clone(), path, ty }))
+    match path.field_type(schema) {
+        Some(ty) => Ok((path, ty)),
+        None => Err((format!("`{text}` is a row, not a field"), Some("name one of its fields".to_owned()))),
+    }
 }
 
 fn others() -> String {
-    let names: Vec<String> = OTHERS
+    let names: Vec<String> = RESERVED
         .iter()
         .flat_map(|(name, parts)| {
             if parts.is_empty() {
@@ -159,6 +184,11 @@ fn others() -> String {
 }
 
 impl EmailPlan {
+    /// The outputs of `enrich` steps that the template reads.
+    pub fn enriched_by(&self) -> BTreeSet<&str> {
+        self.extras.iter().map(|extra| extra.output.as_str()).collect()
+    }
+
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, and its `place`.
     pub fn entries(
         &self,
@@ -193,13 +223,14 @@ impl EmailPlan {
     }
 
     /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
-    /// the template reads.
+    /// the template reads; of `enriched` outputs the SELECT of all that their rows have.
     pub fn skinny(
         &self,
         schema: &Schema,
         dialect: Dialect,
         set: SelectStatement,
         carried: &[&str],
+        enriched: &dyn Fn(&str) -> Option<SelectStatement>,
     ) -> Option<SelectStatement> {
         let entity = schema.entity(&self.entity)?;
         let mut query = Query::over_set_keeping(schema, entity, dialect, set);
@@ -218,13 +249,22 @@ impl EmailPlan {
             let value = portable(&query, value, column.ty);
             query.column(value, &format!("c{index}"));
         }
+        for output in self.enriched_by() {
+            let on = entity.key.iter().map(|name| (Query::set_column(name), name.clone()));
+            query.join_left(enriched(output)?, output, on);
+        }
+        for (index, extra) in self.extras.iter().enumerate() {
+            let value = Expr::col((Alias::new(&extra.output), Alias::new(&extra.column)));
+            let value = portable(&query, value, extra.stored());
+            query.column(value, &format!("e{index}"));
+        }
         query.order_by(Query::set_column("seq"));
         Some(query.finish())
     }
 }
 
 /// The canonical text of a row's key, reached over to-one links; missing where there is no row.
-fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
+pub fn canonical(query: &mut Query<'_>, entity: &Entity, hops: &[String]) -> Expr {
     let dialect = query.dialect();
     let mut parts = vec![];
     for name in &entity.key {

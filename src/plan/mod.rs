@@ -89,6 +89,9 @@ pub struct Bundle {
     pub campaign: CampaignSpec,
     pub dataset: DatasetSpec,
     pub audiences: BTreeMap<String, AudienceSpec>,
+    /// The audiences that it fills. They need not have come yet, so a run does not read them by this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub saved: BTreeMap<String, AudienceSpec>,
     pub channels: BTreeMap<String, ChannelSpec>,
     pub templates: BTreeMap<String, MessageTemplateSpec>,
 }
@@ -123,7 +126,7 @@ impl Bundle {
         if dataset.is_none() {
             lost("Dataset", &campaign.dataset, "spec.dataset".to_owned());
         }
-        let (mut channels, mut templates) = (BTreeMap::new(), BTreeMap::new());
+        let (mut channels, mut templates, mut saved) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut mentions = vec![];
         for (index, step) in campaign.steps.iter().enumerate() {
             let at = |field: &str| format!("spec.steps[{index}].{}.{field}", step.activity.word());
@@ -137,6 +140,10 @@ impl Bundle {
                     path: at("ref"),
                     span: None,
                 }),
+                Activity::SaveAudience(save) => match library.audience(&save.reference) {
+                    Some(spec) => drop(saved.insert(save.reference.to_string(), spec)),
+                    None => lost("Audience", &save.reference, at("ref")),
+                },
                 Activity::Email(email) => {
                     match library.channel(&email.channel) {
                         Some(spec) => drop(channels.insert(email.channel.to_string(), spec)),
@@ -155,7 +162,7 @@ impl Bundle {
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
         match dataset {
             Some(dataset) if missing.is_empty() => {
-                Ok(Self { namespace, name, campaign, dataset, audiences, channels, templates })
+                Ok(Self { namespace, name, campaign, dataset, audiences, saved, channels, templates })
             }
             _ => Err(missing),
         }

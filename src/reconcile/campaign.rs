@@ -277,7 +277,8 @@ async fn skip(object: &Object, memory: &mut Memory, reason: Reason, message: &st
 async fn busy_runs(namespace: &str, name: &str, world: &World) -> Result<Vec<Run>, Error> {
     let mut busy = vec![];
     for run in world.store.open_runs(namespace, name).await? {
-        if run.state == State::Pending || world.store.has_first_attempts_left(run.run_day, run.no).await? {
+        let is_planned = run.state != State::Pending && run.resume.is_none();
+        if !is_planned || world.store.has_first_attempts_left(run.run_day, run.no).await? {
             busy.push(run);
         }
     }

@@ -8,14 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Action, Error, World, remainder, sentence, stand};
 use crate::{
     api::{
-        CampaignRunSpec, CampaignRunStatus, CampaignSpec,
-        campaign_run::{ChannelStepStatus, Mode, StepStatus, Totals},
+        CampaignRunSpec, CampaignRunStatus, CampaignSpec, CampaignStatus,
+        campaign_run::{ChannelStepStatus, Mode, StepPhase, StepStatus, Totals},
         condition::{self, Reason, Standing, whole_seconds},
     },
     plan::{Bundle, Finding},
     run::advance::{self, Progress},
     source::{Key, Kind, catalog::Object, mark_of},
-    store::campaign::{NewRun, Origin, Run, State},
+    store::campaign::{NewRun, Origin, Run, State, StepCount, StepState},
 };
 
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -132,6 +132,9 @@ pub async fn cancel(run: &Run, why: &str, world: &World) -> Result<(), Error> {
 /// Takes the run one step further, and says when to look at it again.
 async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
     let Some(run) = world.store.run(&object.key.namespace, &object.key.name).await? else { return Ok(Action::Await) };
+    if is_behind(&run, world) {
+        return Ok(Action::Soon(LOOK_AGAIN));
+    }
     Ok(match advance::advance(&world.store, &run, world.clock.now()).await? {
         Progress::Planned(audiences) => {
             world.queue.wake(audiences.iter().map(|a| Key::new(Kind::Audience, &run.namespace, a)));
@@ -143,7 +146,13 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
             Action::Later(HELD_LOOK)
         }
         Progress::Waits | Progress::Cancels => Action::Soon(LOOK_AGAIN),
-        Progress::Paused if run.state == State::Pending => Action::Later(Duration::from_secs(5)),
+        Progress::Paused if run.state == State::Pending || run.resume.is_some() => {
+            Action::Later(Duration::from_secs(5))
+        }
+        Progress::Rests(at) => {
+            let wait = at.duration_since(world.clock.now()).max(jiff::SignedDuration::ZERO);
+            Action::Later(wait.unsigned_abs().min(LOOK_AHEAD_MAX))
+        }
         // Workers of other processes send, too; nobody here hears of it.
         Progress::Sends => Action::Later(WORKERS_LOOK),
         Progress::Paused | Progress::Ended => Action::Await,
@@ -152,6 +161,18 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
 
 /// How often the audiences of a run that is held are weighed again; it is woken when one of them changes.
 const HELD_LOOK: Duration = Duration::from_secs(60);
+
+/// Whether the campaign was edited and nobody has looked at it since: it may be suspended now, and then nothing more may
+/// be planned. What is planned already is sent, or not, by what the store knows.
+fn is_behind(run: &Run, world: &World) -> bool {
+    let is_planning = run.state == State::Pending || run.resume.is_some_and(|at| at <= world.clock.now());
+    let campaign = world.catalog.get(&Key::new(Kind::Campaign, &run.namespace, &run.campaign));
+    is_planning && campaign.is_some_and(|c| c.status::<CampaignStatus>().observed_generation < c.generation)
+}
+
+/// The longest a timer is set for: a machine that slept looks again soon after.
+const LOOK_AHEAD_MAX: Duration = Duration::from_secs(3_600);
+
 /// How often a run is looked at that other processes may be sending.
 const WORKERS_LOOK: Duration = Duration::from_secs(2);
 
@@ -196,8 +217,7 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
     status.totals = totals;
     status.high_water =
         if run.planned.is_some() || run.state == State::Done { Some(world.store.high_water(run).await?) } else { None };
-    status.steps =
-        steps.into_iter().map(|s| StepStatus { name: s.name, out: s.out, left: s.left, table: s.table }).collect();
+    status.steps = steps.into_iter().map(|step| step_status(step, run.state)).collect();
     status.channels = counts
         .into_iter()
         .map(|(step, c)| ChannelStepStatus { step, totals: c.totals, reasons: c.reasons, resent: c.resent })
@@ -219,6 +239,16 @@ async fn update_status(object: &Object, run: &Run, world: &World) -> Result<(), 
         );
     }
     world.write(object, status).await
+}
+
+fn step_status(step: StepCount, run: State) -> StepStatus {
+    let (state, until) = match step.state {
+        StepState::Done => (StepPhase::Done, None),
+        _ if matches!(run, State::Cancelling | State::Done) => (StepPhase::Cancelled, None),
+        StepState::Waiting(due) => (StepPhase::Waiting, Some(Time(whole_seconds(due)))),
+        StepState::Pending => (StepPhase::Pending, None),
+    };
+    StepStatus { name: step.name, out: step.out, left: step.left, table: step.table, state, until }
 }
 
 async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing, Error> {
@@ -245,7 +275,12 @@ async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing,
         }
         State::Pending if run.reason == "Held" => Standing::Working(Reason::Held, run.message.clone()),
         State::Pending => Standing::Working(Reason::Planning, "the steps are being evaluated".to_owned()),
-        State::Sending => Standing::Working(Reason::Sending, sent),
+        State::Sending => match run.resume {
+            Some(at) if totals.waiting == 0 => {
+                Standing::Working(Reason::Waiting, format!("goes on at {}; {sent}", whole_seconds(at)))
+            }
+            _ => Standing::Working(Reason::Sending, sent),
+        },
         State::Cancelling => Standing::Working(Reason::Cancelled, "what waits is being cancelled".to_owned()),
     })
 }

@@ -6,7 +6,7 @@ use crate::{
         campaign_run::Mode,
         condition::{Reason, Standing},
     },
-    plan::{Bundle, Plan},
+    plan::{Bundle, Plan, activity::Compiled},
     send::dispatch::load_pinned,
     source::{Key, Kind},
     store::campaign::{NewRun, Run, State},
@@ -32,7 +32,9 @@ pub async fn create(
     if pinned.campaign.dataset != bundle.campaign.dataset {
         return invalid(format!("run `{of}` is of dataset `{}`", pinned.campaign.dataset));
     }
-    if let Some(message) = bundle.compile(world.store.dialect()).ok().and_then(|plan| lost_step(&old, &plan)) {
+    if let Some(message) =
+        bundle.compile(world.store.dialect()).ok().and_then(|plan| lost_step(&old, &plan, run.resume.is_some()))
+    {
         return invalid(message);
     }
     let new = NewRun { origin: run.origin, scheduled: run.scheduled, ..new };
@@ -57,17 +59,26 @@ fn refusal(run: &Run, mode: Mode, campaign: &str, left: i64) -> Option<String> {
         Some(format!("run `{name}` has reached nobody yet: cancel it and trigger the campaign"))
     } else if run.retired.is_some() {
         Some(format!("the messages of run `{name}` are no longer kept (`retention.messages` of its Dataset)"))
-    } else if left == 0 {
+    } else if left == 0 && run.resume.is_none() {
         Some(format!("nobody waits in run `{name}`, and nobody was left out when it ended"))
     } else {
         None
     }
 }
 
-/// A channel step that people may wait in and that the campaign no longer has.
-fn lost_step(old: &Plan, new: &Plan) -> Option<String> {
+/// A step that people may wait in and that the campaign no longer has.
+fn lost_step(old: &Plan, new: &Plan, is_waiting: bool) -> Option<String> {
     let is_kept =
         |step: &str, entity: &str| new.emails().any(|(_, name, email)| name == step && email.entity == entity);
-    let (_, step, email) = old.emails().find(|(_, step, email)| !is_kept(step, &email.entity))?;
-    Some(format!("people wait in step `{step}` (of {}), which the campaign no longer has", email.entity))
+    let mails = old.emails().map(|(_, step, email)| (step, email.entity.as_str()));
+    if let Some((step, entity)) = mails.into_iter().find(|(step, entity)| !is_kept(step, entity)) {
+        return Some(format!("people wait in step `{step}` (of {entity}), which the campaign no longer has"));
+    }
+    let waits = |plan: &Plan| -> Vec<(String, String)> {
+        let steps = plan.steps.iter().filter(|step| matches!(step.compiled, Compiled::Wait(_)));
+        steps.flat_map(|step| &step.outputs).map(|output| (output.name.clone(), output.entity.clone())).collect()
+    };
+    let kept = waits(new);
+    let (step, entity) = waits(old).into_iter().find(|wait| is_waiting && !kept.contains(wait))?;
+    Some(format!("the run waits in step `{step}` (of {entity}), which the campaign no longer has"))
 }

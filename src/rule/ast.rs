@@ -1,6 +1,6 @@
 //! A checked rule: every name resolved, every part typed.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::schema::FieldType;
 
@@ -223,6 +223,20 @@ impl Typed {
     /// Whether the part refers to the variable itself.
     pub fn looks_at(&self, variable: usize) -> bool {
         self.any(&mut |typed| typed.node.variable() == Some(variable))
+    }
+
+    /// The fields of the outermost variable's own row.
+    pub fn own_fields(&self) -> BTreeSet<String> {
+        let mut fields = BTreeSet::new();
+        self.any(&mut |typed| {
+            if let Node::Field { var: 0, hops, field } = &typed.node
+                && hops.is_empty()
+            {
+                fields.insert(field.clone());
+            }
+            false
+        });
+        fields
     }
 
     /// Whether `is` holds for the part or one inside it.

@@ -21,22 +21,40 @@ pub mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sea_query::SelectStatement;
 
-pub use check::{audiences_in, check, check_condition};
+pub use check::{audiences_in, check, check_condition, check_value};
 pub use fault::FaultPlace;
 pub use path::{Path, check_path};
 pub use problem::{Problem, nearest};
 pub use query::Query;
-pub use schema::{Dialect, Schema};
+pub use schema::{Dialect, FieldType, Schema};
 
 /// A rule that fits its entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub(crate) root: ast::Typed,
     pub(crate) text: String,
+}
+
+impl Rule {
+    /// What the rule comes to, if it is something a field can hold.
+    pub fn field_type(&self) -> Option<FieldType> {
+        match self.root.ty {
+            ast::Type::Field(ty) => Some(ty),
+            ast::Type::Duration => None,
+        }
+    }
+
+    /// The fields of the entity itself that the rule reads.
+    pub fn own_fields(&self) -> BTreeSet<String> {
+        self.root.own_fields()
+    }
 }
 
 /// The type of a parameter, taken from its default.

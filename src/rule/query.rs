@@ -122,6 +122,18 @@ impl<'s> Query<'s> {
         self.lowering.solid_of(rule, inputs)
     }
 
+    /// The value that a rule has for the row.
+    pub fn value(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+        self.lowering.value_of(rule, inputs)
+    }
+
+    /// Joins the rows of another SELECT whose columns have these values; the query's own rows all stay.
+    pub fn join_left(&mut self, select: SelectStatement, alias: &str, on: impl IntoIterator<Item = (Expr, String)>) {
+        let on = all_of(on.into_iter().map(|(own, name)| own.eq(Expr::col((Alias::new(alias), Alias::new(name))))));
+        let source = TableRef::SubQuery(select.into(), Alias::new(alias).into());
+        self.lowering.frames[0].joins.push(Join { kind: JoinType::LeftJoin, source, on });
+    }
+
     pub fn filter(&mut self, condition: Expr) {
         self.filters.push(condition);
     }

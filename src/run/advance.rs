@@ -29,6 +29,8 @@ pub enum Progress {
     Planned(Vec<String>),
     /// Workers send.
     Sends,
+    /// What there is to send is sent; a `wait` is over then.
+    Rests(Timestamp),
     /// Workers still hold a part of what is being cancelled.
     Cancels,
     Ended,
@@ -43,7 +45,14 @@ pub async fn advance(store: &Store, run: &Run, now: Timestamp) -> store::Result<
         State::Pending if is_paused(store, run, now).await? => Ok(Progress::Paused),
         State::Pending if !has_settled(store, run, now).await? => Ok(Progress::Waits),
         State::Pending => plan(store, run, now).await,
-        State::Sending if !store.is_unfinished(run.run_day, run.no).await? => complete(store, run, now).await,
+        State::Sending if run.resume.is_some_and(|at| at <= now) && !is_paused(store, run, now).await? => {
+            plan(store, run, now).await
+        }
+        State::Sending if !store.is_unfinished(run.run_day, run.no).await? => match run.resume {
+            None => complete(store, run, now).await,
+            Some(_) if is_paused(store, run, now).await? => Ok(Progress::Paused),
+            Some(at) => Ok(Progress::Rests(at)),
+        },
         State::Sending if is_paused(store, run, now).await? => Ok(Progress::Paused),
         State::Sending => Ok(Progress::Sends),
         State::Cancelling => {
@@ -71,14 +80,21 @@ async fn has_settled(store: &Store, run: &Run, now: Timestamp) -> store::Result<
 
 async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progress> {
     let (bundle, plan) = load_pinned(store, run).await?;
-    if run.predecessor.is_none()
+    if (run.predecessor.is_none() || run.state != State::Pending)
         && let Some(why) = audiences::run_statements(store, &Ground::of(&bundle, &plan), now).await?
     {
         store.note_held(run.no, &why).await?;
         return Ok(Progress::Held(bundle.audiences.into_keys().collect()));
     }
-    let planned = match run.predecessor {
-        Some(of) => engine::plan_remainder(store, (&bundle, &plan), (run, of), now).await,
+    let of = match run.predecessor {
+        Some(no) if run.state == State::Pending => store.run_by_no(no).await?,
+        _ => None,
+    };
+    let planned = match of {
+        Some(of) => {
+            let (_, before) = load_pinned(store, &of).await?;
+            engine::plan_remainder(store, (&bundle, &plan), (run, &of), &before, now).await
+        }
         None => engine::plan_run(store, &bundle, &plan, run, now).await,
     };
     let planned = match planned {
@@ -93,12 +109,17 @@ async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progres
             store.note_held(run.no, &why).await?;
             Ok(Progress::Held(bundle.audiences.into_keys().collect()))
         }
-        Ok(_) => Ok(Progress::Planned(bundle.audiences.into_keys().collect())),
+        Ok(_) => Ok(Progress::Planned(bundle.audiences.into_keys().chain(bundle.saved.into_keys()).collect())),
         Err(error) if error.is_passing() => Err(error),
-        // A fault of the data, such as a sum that overflows: it would come again.
+        // A fault of the data, such as a sum that overflows: it would come again. Of a run that sends already, what waits
+        // is cancelled.
         Err(error) => {
-            store.move_run(run.no, State::Pending, State::Done, "StepFailed", &error.to_string(), now).await?;
-            Ok(Progress::Ended)
+            let (to, progress) = match run.state {
+                State::Pending => (State::Done, Progress::Ended),
+                _ => (State::Cancelling, Progress::Cancels),
+            };
+            store.move_run(run.no, run.state, to, "StepFailed", &error.to_string(), now).await?;
+            Ok(progress)
         }
     }
 }
@@ -109,6 +130,6 @@ async fn complete(store: &Store, run: &Run, now: Timestamp) -> store::Result<Pro
         0 => ("Completed", String::new()),
         n => ("CompletedWithDoubt", format!("{n} messages are in doubt")),
     };
-    store.move_run(run.no, State::Sending, State::Done, reason, &message, now).await?;
+    store.complete_run(run, reason, &message, now).await?;
     Ok(Progress::Ended)
 }

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use sea_query::{Query, SelectStatement};
 
 use crate::{
-    plan::{Plan, activity::RuleFaults},
+    plan::{
+        Plan,
+        activity::{RuleFaults, keys_of},
+    },
     rule::Inputs,
     store::{self, Sql, Store},
 };
@@ -25,7 +28,8 @@ async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Opti
     let mut sets = BTreeMap::<String, SelectStatement>::new();
     for step in &plan.steps {
         let input = |name: &str| sets.get(name).cloned().unwrap_or_else(Query::select);
-        for RuleFaults { entity, places, select } in plan.faults(step, &input, inputs) {
+        let found = step.compiled.faults(&plan.ground(inputs, inputs.now, &input));
+        for RuleFaults { entity, places, select } in found {
             let Some(row) = store.fetch_one(Sql::query(&select, plan.dialect)?).await? else { continue };
             let index = usize::try_from(row.get::<i64>(0)?).unwrap_or(0);
             let keys = plan.schema.entity(&entity).map_or(1, |e| e.key.len());
@@ -41,8 +45,13 @@ async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Opti
                 key.join(", ")
             )));
         }
-        let made = plan.selects(step, &input, inputs).outputs;
-        sets.extend(step.outputs.iter().map(|o| o.name.clone()).zip(made).collect::<Vec<_>>());
+        let input = |name: &str| sets.get(name).cloned().unwrap_or_else(Query::select);
+        let made = step.compiled.selects(&plan.ground(inputs, inputs.now, &input)).outputs;
+        let keys = step.outputs.iter().zip(made).filter_map(|(output, select)| {
+            let entity = plan.schema.entity(&output.entity)?;
+            Some((output.name.clone(), keys_of(entity, select)))
+        });
+        sets.extend(keys.collect::<Vec<_>>());
     }
     Ok(None)
 }

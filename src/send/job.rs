@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use minijinja::Value;
+use sea_query::{Alias, Query, SelectStatement};
 
 use super::{
     channel::{Channel, Envelope, Permission},
+    enriched,
     gate::Gate,
     lease::Lease,
     letter::Letter,
@@ -17,20 +19,19 @@ use super::{
 use crate::{
     api::dataset::Entity,
     clock::Clock,
-    plan::{
-        Bundle,
-        message::{Column, EmailPlan},
-    },
+    plan::{Bundle, message::EmailPlan},
     rule::schema::FieldType,
     store::{
         self, Row, Sql, Tx,
         campaign::Run,
+        entity::work_table,
         ledger::{self, Deferral, Group, Outcome, Part, Recorded, Topic},
         merge::decimal_text,
     },
 };
 
-/// Before the columns that the template reads: seq, item, profile, attempts, granted, slot, address, locale.
+/// Before the columns that the template reads, and those of `enrich` steps: seq, item, profile, attempts, granted, slot,
+/// address, locale.
 const CARRIED: usize = 8;
 
 /// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
@@ -132,6 +133,18 @@ impl Job {
         self.bundle().dataset.entities.iter().find(|e| *e.name == *email.entity).ok_or_else(lost)
     }
 
+    /// The SELECT of all that the rows of an `enrich` step's output have.
+    fn enriched(&self, output: &str) -> Option<SelectStatement> {
+        let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
+        let output = plan.output(output)?;
+        let entity = bundle.dataset.entities.iter().find(|e| *e.name == *output.entity)?;
+        let mut select = Query::select();
+        for name in entity.key.iter().map(|name| &**name).chain(output.columns.iter().map(|(name, _)| name.as_str())) {
+            select.column(Alias::new(name));
+        }
+        Some(select.from(Alias::new(work_table(self.run.no, &output.name))).to_owned())
+    }
+
     /// The messages of a group that may go now, and the outcomes of those that may not. Consent is read here, in the
     /// transaction that commits the attempts.
     pub async fn decide(
@@ -153,9 +166,10 @@ impl Job {
         };
         let topic = email.is_marketing.then_some(topic);
         let set = ledger::waiting(part, group, worker, entity, topic, plan.dialect);
+        let enriched = |output: &str| self.enriched(output);
         let carried = ["seq", "item", "profile", "attempts", "granted", "slot"];
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        let select = email.skinny(&plan.schema, plan.dialect, set, &carried).ok_or_else(lost)?;
+        let select = email.skinny(&plan.schema, plan.dialect, set, &carried, &enriched).ok_or_else(lost)?;
         let rows = tx.fetch(Sql::query(&select, plan.dialect)?).await?;
         let (mut ready, mut ended) = (Vec::with_capacity(rows.len()), vec![]);
         for row in &rows {
@@ -259,9 +273,12 @@ impl Job {
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);
-        let mut fields = Vec::with_capacity(email.reads.len());
+        let mut fields = Vec::with_capacity(email.reads.len() + email.extras.len());
         for (index, column) in email.reads.iter().enumerate() {
-            fields.push(value_of(row, CARRIED + index, column)?);
+            fields.push(value_of(row, CARRIED + index, column.ty)?);
+        }
+        for (index, extra) in email.extras.iter().enumerate() {
+            fields.push(enriched::value(row, CARRIED + email.reads.len() + index, extra)?);
         }
         let said = Said { to, locale: row.get(7)?, fields };
         Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, said, profile: row.get(2)? }))
@@ -287,8 +304,8 @@ impl Job {
 }
 
 /// A column as a template's value; a missing one is undefined, not null.
-fn value_of(row: &Row, index: usize, column: &Column) -> store::Result<Value> {
-    Ok(match column.ty {
+pub(super) fn value_of(row: &Row, index: usize, ty: FieldType) -> store::Result<Value> {
+    Ok(match ty {
         FieldType::String | FieldType::Date => row.get::<Option<String>>(index)?.map(Value::from),
         FieldType::Integer => row.get::<Option<i64>>(index)?.map(Value::from),
         FieldType::Double => row.get::<Option<f64>>(index)?.map(Value::from),

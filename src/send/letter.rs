@@ -58,8 +58,8 @@ impl Letter {
         let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
         let head = Letterhead::of(spec);
         let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
-        let mut names: Vec<Vec<&str>> =
-            email.reads.iter().map(|column| column.names.iter().map(String::as_str).collect()).collect();
+        let names = email.reads.iter().map(|column| &column.names).chain(email.extras.iter().map(|extra| &extra.name));
+        let mut names: Vec<Vec<&str>> = names.map(|names| names.iter().map(String::as_str).collect()).collect();
         names.push(vec!["unsubscribe_url"]);
         let mut words = vec![];
         let mut word = |name: Vec<&'static str>, value: &str| {

@@ -7,6 +7,7 @@
 //! | [`job`] | who of a group may get the message now; the message |
 //! | [`letter`] | what the messages of a step have in common; one of them, written |
 //! | [`said`] | what is kept of a message |
+//! | `seen`, `enriched` | what a template sees of its row |
 //! | [`record`] | outcomes in groups |
 //! | [`pace`] | rates, quotas, throttles |
 //! | [`health`] | whether a channel's provider answers at all |
@@ -17,6 +18,7 @@
 
 pub mod channel;
 pub mod dispatch;
+mod enriched;
 pub mod gate;
 pub mod health;
 pub mod job;

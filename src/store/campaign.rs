@@ -96,6 +96,8 @@ pub struct Run {
     pub completed: Option<Timestamp>,
     /// When its messages went, because they were past their retention.
     pub retired: Option<Timestamp>,
+    /// When the next of its `wait` steps is over; until then it is planned as far as it goes.
+    pub resume: Option<Timestamp>,
 }
 
 /// What makes a run.
@@ -115,17 +117,45 @@ pub struct NewRun<'a> {
     pub revision: (&'a str, &'a str),
 }
 
-/// One output of one step, counted when the run was planned.
+/// One output of one step, counted when it was evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepCount {
     pub name: String,
     pub out: i64,
     pub left: Option<i64>,
     pub table: Option<String>,
+    pub state: StepState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepState {
+    Done,
+    /// Its rows are there; they go on then.
+    Waiting(Timestamp),
+    /// It stands behind a step that waits.
+    Pending,
+}
+
+impl StepState {
+    fn of(state: &str, due: Option<i64>) -> Self {
+        match (state, due) {
+            ("Waiting", Some(due)) => Self::Waiting(instant(due)),
+            ("Pending", _) => Self::Pending,
+            _ => Self::Done,
+        }
+    }
+
+    fn parts(self) -> (&'static str, Option<i64>) {
+        match self {
+            Self::Done => ("Done", None),
+            Self::Waiting(due) => ("Waiting", Some(micros(due))),
+            Self::Pending => ("Pending", None),
+        }
+    }
 }
 
 const RUN: &str = "SELECT no, namespace, name, campaign, mode, origin, scheduled_us, run_day, revision, state, reason, \
-                   message, delivers, created_us, planned_us, completed_us, predecessor, retired_us FROM run";
+                   message, delivers, created_us, planned_us, completed_us, predecessor, retired_us, resume_us FROM run";
 
 fn run(row: &Row) -> Result<Run> {
     let origin: String = row.get(5)?;
@@ -148,7 +178,16 @@ fn run(row: &Row) -> Result<Run> {
         completed: row.get::<Option<i64>>(15)?.map(instant),
         predecessor: row.get(16)?,
         retired: row.get::<Option<i64>>(17)?.map(instant),
+        resume: row.get::<Option<i64>>(18)?.map(instant),
     })
+}
+
+const STEPS: &str =
+    "SELECT name, out_count, left_count, work_table, state, due_us FROM run_step WHERE run_no = $1 ORDER BY position";
+
+fn step_count(row: &Row) -> Result<StepCount> {
+    let state = StepState::of(&row.get::<String>(4)?, row.get(5)?);
+    Ok(StepCount { name: row.get(0)?, out: row.get(1)?, left: row.get(2)?, table: row.get(3)?, state })
 }
 
 impl Store {
@@ -246,11 +285,7 @@ impl Store {
     }
 
     pub async fn run_steps(&self, run_no: i64) -> Result<Vec<StepCount>> {
-        let sql = "SELECT name, out_count, left_count, work_table FROM run_step WHERE run_no = $1 ORDER BY position";
-        let rows = self.fetch(Sql::new(sql).bind(run_no)).await?;
-        rows.iter()
-            .map(|r| Ok(StepCount { name: r.get(0)?, out: r.get(1)?, left: r.get(2)?, table: r.get(3)? }))
-            .collect()
+        self.fetch(Sql::new(STEPS).bind(run_no)).await?.iter().map(step_count).collect()
     }
 
     /// A request by a command beside the running home; it is taken once by [`Store::take_requests`].
@@ -338,12 +373,46 @@ impl Tx {
         Ok(self.execute(sql).await? == 1)
     }
 
-    /// Keeps the counts of a run's steps, in the transaction that made their tables.
+    /// Takes up a run whose `wait` is over; false if another process did, or the run is no longer being sent.
+    pub async fn resume_run(&mut self, run: &Run) -> Result<bool> {
+        let sql = "UPDATE run SET resume_us = NULL WHERE no = $1 AND state = 'Sending' AND resume_us = $2";
+        Ok(self.execute(Sql::new(sql).bind(run.no).bind(run.resume.map(micros))).await? == 1)
+    }
+
+    /// Says when a run goes on.
+    pub async fn rest_run(&mut self, run_no: i64, until: Option<Timestamp>) -> Result<()> {
+        let sql = "UPDATE run SET resume_us = $2 WHERE no = $1";
+        self.execute(Sql::new(sql).bind(run_no).bind(until.map(micros))).await?;
+        Ok(())
+    }
+
+    pub async fn run_steps(&mut self, run_no: i64) -> Result<Vec<StepCount>> {
+        self.fetch(Sql::new(STEPS).bind(run_no)).await?.iter().map(step_count).collect()
+    }
+
+    /// The channel steps that have entered the ledger.
+    pub async fn run_channels(&mut self, run_no: i64) -> Result<Vec<String>> {
+        let rows = self.fetch(Sql::new("SELECT step FROM run_channel WHERE run_no = $1").bind(run_no)).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Keeps the counts of a run's steps, in their order, in the transaction that made their tables.
     pub async fn put_steps(&mut self, run_no: i64, steps: &[StepCount]) -> Result<()> {
-        let sql = "INSERT INTO run_step (run_no, position, name, out_count, left_count, work_table) VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql = "INSERT INTO run_step (run_no, position, name, out_count, left_count, work_table, state, due_us) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (run_no, name) DO UPDATE SET out_count = excluded.out_count, \
+                   left_count = excluded.left_count, work_table = excluded.work_table, state = excluded.state, due_us = excluded.due_us";
         let rows = steps.iter().zip(0_i64..).map(|(step, position)| -> Vec<Bind> {
-            let table = step.table.clone();
-            vec![run_no.into(), position.into(), (&step.name).into(), step.out.into(), step.left.into(), table.into()]
+            let (state, due) = step.state.parts();
+            vec![
+                run_no.into(),
+                position.into(),
+                (&step.name).into(),
+                step.out.into(),
+                step.left.into(),
+                step.table.clone().into(),
+                state.into(),
+                due.into(),
+            ]
         });
         self.execute_each(sql, rows.collect()).await
     }

@@ -1,4 +1,4 @@
-//! The end of a cancelled run: what waits becomes `Cancelled`.
+//! The end of a run: all is done, or it is cancelled and what waits becomes `Cancelled`.
 
 use jiff::Timestamp;
 
@@ -9,6 +9,15 @@ use super::{
 };
 
 impl Store {
+    /// Ends a run that has nothing more to do; false if it was ended otherwise.
+    pub async fn complete_run(&self, run: &Run, reason: &str, message: &str, now: Timestamp) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let moved = tx.move_run(run.no, State::Sending, State::Done, reason, message, now).await?;
+        tx.forget_older_rows(run.no).await?;
+        tx.commit().await?;
+        Ok(moved)
+    }
+
     /// Ends a cancelled run, once no worker holds a part of it: what waits becomes `Cancelled`, for the run's own
     /// reason. False if a worker still does.
     pub async fn cancel_waiting(&self, run: &Run, now: Timestamp) -> Result<bool> {
@@ -31,6 +40,9 @@ impl Store {
         ] {
             tx.execute(Sql::composed(text.to_owned(), key())).await?;
         }
+        let successor = "SELECT no FROM run WHERE predecessor = $1";
+        let successor = tx.fetch_one(Sql::new(successor).bind(run.no)).await?.map(|row| row.get(0)).transpose()?;
+        tx.settle_rows(run, successor).await?;
         let moved = tx.move_run(run.no, State::Cancelling, State::Done, reason, &run.message, now).await?;
         tx.commit().await?;
         Ok(moved)

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Bind, Error, Result, Sql, Store, Tx};
 use crate::{
     api::dataset::{Entity, FieldKind},
-    rule::{Dialect, schema::Table},
+    rule::{Dialect, FieldType, schema::Table},
 };
 
 /// PostgreSQL cuts longer identifiers silently, which could make two names one.
@@ -59,7 +59,7 @@ impl Place<'_> {
 }
 
 /// A name that the database takes whole; a longer one keeps its beginning and a hash.
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     if name.len() <= IDENTIFIER_BYTES_MAX {
         return name.to_owned();
     }
@@ -100,6 +100,23 @@ pub(super) fn column(name: &str, kind: FieldKind, precision: u8, scale: u8, dial
 /// A key field as a column of a work table.
 pub(super) fn key_column(entity: &Entity, name: &str, dialect: Dialect) -> ColumnDef {
     let kind = entity.fields.iter().find(|f| *f.name == *name).map_or(FieldKind::String, |f| f.kind);
+    column(name, kind, 18, 0, dialect)
+}
+
+/// A value that is no field of an entity, as a column of a work table; a Decimal has the digits that it comes to.
+pub(super) fn value_column(name: &str, ty: FieldType, dialect: Dialect) -> ColumnDef {
+    let kind = match ty {
+        FieldType::String => FieldKind::String,
+        FieldType::Integer => FieldKind::Integer,
+        FieldType::Double => FieldKind::Double,
+        FieldType::Boolean => FieldKind::Boolean,
+        FieldType::Date => FieldKind::Date,
+        FieldType::Timestamp => FieldKind::Timestamp,
+        FieldType::Decimal { scale } => match dialect {
+            Dialect::Sqlite => return column(name, FieldKind::Decimal, 18, scale, dialect),
+            Dialect::Postgres => return ColumnDef::new(Alias::new(name)).decimal().to_owned(),
+        },
+    };
     column(name, kind, 18, 0, dialect)
 }
 

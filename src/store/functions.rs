@@ -1,4 +1,4 @@
-//! What rules ask that SQLite lacks: patterns, parts of instants in a time zone, arithmetic that faults.
+//! What rules and lots ask that SQLite lacks: patterns, parts of instants in a time zone, arithmetic that faults, MD5.
 //!
 //! The functions are registered on every connection; PostgreSQL has its own. This is the one place with `unsafe`.
 #![allow(unsafe_code)]
@@ -9,6 +9,7 @@ use std::{
 };
 
 use libsqlite3_sys as ffi;
+use md5::{Digest, Md5};
 use regex::Regex;
 use sqlx::SqliteConnection;
 
@@ -39,7 +40,7 @@ enum Answer {
 type Function = fn(&[Value<'_>]) -> Answer;
 
 /// Names, as the lowering of rules writes them.
-const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
+const FUNCTIONS: [(&CStr, c_int, Function); 9] = [
     (c"campanile_add", 2, |args| operate("add", args)),
     (c"campanile_subtract", 2, |args| operate("subtract", args)),
     (c"campanile_multiply", 2, |args| operate("multiply", args)),
@@ -48,6 +49,8 @@ const FUNCTIONS: [(&CStr, c_int, Function); 8] = [
     (c"campanile_faults", 3, faults),
     (c"campanile_matches", 2, matches),
     (c"campanile_part", 3, part),
+    // As PostgreSQL calls its own: both databases draw the same rows at random.
+    (c"md5", 1, md5_of),
 ];
 
 /// Registers the functions on a connection.
@@ -237,9 +240,24 @@ fn part(args: &[Value<'_>]) -> Answer {
     Answer::Integer(part)
 }
 
+/// The MD5 of a text, in hexadecimal.
+fn md5_of(args: &[Value<'_>]) -> Answer {
+    let [Value::Text(text)] = args else { return Answer::Missing };
+    Answer::Text(Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn md5_is_that_of_postgresql() {
+        let of = |text| md5_of(&[Value::Text(text)]);
+        // As `SELECT md5(…)` of PostgreSQL 15 shows them.
+        assert_eq!(of(""), Answer::Text("d41d8cd98f00b204e9800998ecf8427e".to_owned()));
+        assert_eq!(of("12"), Answer::Text("c20ad4d76fe97759aa27a0c99bff6710".to_owned()));
+        assert_eq!(md5_of(&[Value::Missing]), Answer::Missing);
+    }
 
     #[test]
     fn arithmetic_faults_where_postgresql_does() {

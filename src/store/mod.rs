@@ -16,6 +16,7 @@
 //! | [`audience`] | what is known of an audience, and the keys of those that are kept |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
+//! | [`progress`] | what `incremental` steps have taken |
 //! | [`claims`] | who works on what, and the work of those that died |
 //! | `worker` | the beats by which that is told |
 //! | [`ledger`] | attempts and outcomes |
@@ -53,6 +54,7 @@ pub mod merge;
 pub mod object;
 mod pace;
 pub mod planning;
+pub mod progress;
 pub mod readonly;
 pub mod recovery;
 pub mod remainder;

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement};
 
 use super::{Bind, Result, Sql, Tx, campaign::Run, entity as tables, micros, tally::ENTERED};
-use crate::{api::dataset::Entity, rule::Dialect};
+use crate::{
+    api::dataset::Entity,
+    rule::{Dialect, FieldType},
+};
 
 /// A channel step of a run that is being planned.
 pub struct ChannelStep<'a> {
@@ -18,9 +21,11 @@ pub struct ChannelStep<'a> {
     pub shards: i64,
 }
 
-/// A column of a work table: one of the entity's key fields.
+/// A column of a work table.
 pub struct Column<'a> {
     pub name: &'a str,
+    /// Absent for a key field, which has the type it has in its entity.
+    pub ty: Option<FieldType>,
 }
 
 impl Tx {
@@ -86,12 +91,22 @@ impl Tx {
         let mut create = sea_query::Table::create();
         create.table(Alias::new(table));
         for column in columns {
-            create.col(tables::key_column(entity, column.name, dialect));
+            create.col(match column.ty {
+                None => tables::key_column(entity, column.name, dialect),
+                Some(ty) => tables::value_column(column.name, ty, dialect),
+            });
         }
         self.execute(Sql::define(&create, dialect)).await?;
         let names: Vec<String> = columns.iter().map(|c| tables::quoted(c.name)).collect();
         let before = format!("INSERT INTO {} ({}) ", tables::quoted(table), names.join(", "));
         let count = self.execute(Sql::around(&before, select, "", vec![], dialect)?).await?;
+        if columns.iter().any(|column| column.ty.is_some()) {
+            // Sending looks its values up by the key, batch by batch.
+            let key: Vec<String> = entity.key.iter().map(|name| tables::quoted(name)).collect();
+            let index = tables::quoted(&tables::identifier(&format!("{table}_key")));
+            let sql = format!("CREATE UNIQUE INDEX {index} ON {} ({})", tables::quoted(table), key.join(", "));
+            self.execute(Sql::composed(sql, vec![])).await?;
+        }
         if dialect == Dialect::Postgres {
             // Nobody else sees the table yet, so autovacuum cannot tell the planner how many rows it has.
             self.execute(Sql::composed(format!("ANALYZE {}", tables::quoted(table)), vec![])).await?;

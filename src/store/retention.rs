@@ -26,6 +26,9 @@ const ROWS_AT_ONCE: i64 = 20_000;
 const AT_ONCE: i64 = 64;
 /// Whoever sends goes first: a day that cannot be locked at once is dropped at a later look.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '200ms'";
+/// The work table of step `s` serves no run that goes on where another was left.
+const UNREAD: &str = "NOT EXISTS (SELECT 1 FROM run_step o JOIN run u ON u.no = o.run_no \
+    WHERE o.work_table = s.work_table AND u.state <> 'Done')";
 /// A day that could not be dropped is tried again after this.
 const AGAIN: SignedDuration = SignedDuration::from_mins(1);
 
@@ -64,17 +67,19 @@ impl Store {
         if self.fetch_one(of(old, place).bind(cutoff)).await?.is_some() {
             retired.rejects = i64::try_from(self.execute(of(rejects, place).bind(cutoff)).await?).unwrap_or(i64::MAX);
         }
-        let tables = "SELECT min(r.completed_us) FROM run r JOIN run_step s ON s.run_no = r.no \
-                      WHERE r.namespace = $1 AND r.dataset = $2 AND s.work_table IS NOT NULL";
+        let tables = format!(
+            "SELECT min(r.completed_us) FROM run r JOIN run_step s ON s.run_no = r.no \
+             WHERE r.namespace = $1 AND r.dataset = $2 AND s.work_table IS NOT NULL AND {UNREAD}"
+        );
         let rejects = "SELECT min(at_us) FROM reject WHERE namespace = $1 AND dataset = $2";
-        let next_tables = self.oldest(tables, place, retention.work_tables.as_signed()).await?;
+        let next_tables = self.oldest(&tables, place, retention.work_tables.as_signed()).await?;
         let next_rejects = self.oldest(rejects, place, retention.rejects.as_signed()).await?;
         retired.next = [next_messages, next_tables, next_rejects].into_iter().flatten().min();
         Ok(retired)
     }
 
     /// When the oldest of something is past its retention.
-    async fn oldest(&self, sql: &'static str, place: Place<'_>, kept: SignedDuration) -> Result<Option<Timestamp>> {
+    async fn oldest(&self, sql: &str, place: Place<'_>, kept: SignedDuration) -> Result<Option<Timestamp>> {
         let row = self.fetch_one(of(sql, place)).await?;
         let oldest = row.map(|row| row.get::<Option<i64>>(0)).transpose()?.flatten();
         Ok(oldest.map(|us| instant(us).checked_add(kept).unwrap_or(Timestamp::MAX)))
@@ -187,10 +192,12 @@ impl Store {
     }
 
     async fn drop_work_tables(&self, place: Place<'_>, cutoff: Timestamp, retired: &mut Retired) -> Result<()> {
-        let old = "SELECT r.no, r.name, s.name, s.work_table FROM run r JOIN run_step s ON s.run_no = r.no \
-                   WHERE r.namespace = $1 AND r.dataset = $2 AND s.work_table IS NOT NULL AND r.completed_us <= $3 \
-                   ORDER BY r.no, s.position LIMIT $4";
-        for row in self.fetch(of(old, place).bind(micros(cutoff)).bind(AT_ONCE)).await? {
+        let old = format!(
+            "SELECT r.no, r.name, s.name, s.work_table FROM run r JOIN run_step s ON s.run_no = r.no \
+             WHERE r.namespace = $1 AND r.dataset = $2 AND s.work_table IS NOT NULL AND r.completed_us <= $3 AND {UNREAD} \
+             ORDER BY r.no, s.position LIMIT $4"
+        );
+        for row in self.fetch(of(&old, place).bind(micros(cutoff)).bind(AT_ONCE)).await? {
             let (no, run): (i64, String) = (row.get(0)?, row.get(1)?);
             let (step, table): (String, String) = (row.get(2)?, row.get(3)?);
             let mut tx = self.begin().await?;
@@ -236,6 +243,6 @@ fn partition(table: &str, day: i64) -> String {
     quoted(&format!("{table}_{day}"))
 }
 
-fn of(sql: &'static str, place: Place<'_>) -> Sql {
-    Sql::new(sql).bind(place.namespace).bind(place.dataset)
+fn of(sql: &str, place: Place<'_>) -> Sql {
+    Sql::composed(sql.to_owned(), vec![place.namespace.into(), place.dataset.into()])
 }

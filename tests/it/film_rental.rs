@@ -32,7 +32,7 @@ async fn expected() -> BTreeMap<String, i64> {
     numbers
 }
 
-async fn load(connection: &mut SqliteConnection, path: &std::path::Path) {
+pub async fn load(connection: &mut SqliteConnection, path: &std::path::Path) {
     let table = path.file_stem().unwrap().to_str().unwrap();
     let mut reader = csv::Reader::from_path(path).unwrap();
     let names: Vec<String> = reader.headers().unwrap().iter().map(|n| format!("\"{n}\" TEXT")).collect();

@@ -1,5 +1,6 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
+mod activities;
 mod audiences;
 mod bad_input;
 mod changes_and_snapshots;

@@ -4,10 +4,14 @@
 //! audience: {ref: departing-soon, params: {days: 3}}
 //! audience: {entity: booking, where: "booking.status == 'confirmed'"}
 //! ```
+//!
+//! What it leaves out is all else that the entity has: an output where `rest` names it, and not counted otherwise.
 
 use std::collections::BTreeMap;
 
-use super::{Compiled, Ground, Output, Place, RuleFaults, Selects};
+use sea_query::UnionType;
+
+use super::{Compiled, Ground, Output, Place, RuleFaults, Selects, keys_of};
 use crate::{
     api::step::AudienceStep,
     plan::{Finding, audience::own_params},
@@ -17,6 +21,7 @@ use crate::{
 pub struct Audience {
     pub entity: String,
     pub source: Source,
+    has_rest: bool,
 }
 
 pub enum Source {
@@ -35,14 +40,14 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
             let checked = check(rule, place.schema, entity, &BTreeMap::new());
             let rule =
                 checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
-            Audience { entity: entity.to_string(), source: Source::Rule(Box::new(rule)) }
+            Audience { entity: entity.to_string(), source: Source::Rule(Box::new(rule)), has_rest: step.rest.is_some() }
         }
         _ => {
             return Err(vec![place.finding("audience", "ref", "an audience step has either ref, or entity and where")]);
         }
     };
-    let output = Output::of(place.step, &audience.entity);
-    Ok((Compiled::Audience(audience), vec![output]))
+    let outputs = Output::with_rest(place, &audience.entity, step.rest.as_ref(), "audience", &audience.entity);
+    Ok((Compiled::Audience(audience), outputs))
 }
 
 fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audience, Vec<Finding>> {
@@ -51,7 +56,8 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
     let own = own_params(name, spec, &step.params).map_err(|(key, misfit)| {
         vec![misfit.into_finding(place.this, place.path("audience", &format!("params.{key}")))]
     })?;
-    Ok(Audience { entity: spec.entity.to_string(), source: Source::Named(name.to_owned(), own) })
+    let source = Source::Named(name.to_owned(), own);
+    Ok(Audience { entity: spec.entity.to_string(), source, has_rest: step.rest.is_some() })
 }
 
 impl Audience {
@@ -64,8 +70,8 @@ impl Audience {
     }
 
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
-        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects { outputs: vec![], left: None } };
-        Selects::one(match &self.source {
+        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
+        let set = match &self.source {
             Source::Named(name, own) => {
                 ground.sets.select(name, own, ground.inputs, (ground.schema, ground.dialect)).unwrap_or_default()
             }
@@ -74,7 +80,13 @@ impl Audience {
                 query.restrict(rule, ground.inputs);
                 query.keys()
             }
-        })
+        };
+        if !self.has_rest {
+            return Selects::one(set);
+        }
+        let all = Query::over(ground.schema, entity, ground.dialect).keys();
+        let rest = keys_of(entity, all).union(UnionType::Except, keys_of(entity, set.clone())).to_owned();
+        Selects::with_rest(vec![set], rest, true)
     }
 
     pub fn faults(&self, ground: &Ground<'_>) -> Vec<RuleFaults> {
@@ -87,5 +99,24 @@ impl Audience {
             Source::Rule(rule) => query.faults(rule, ground.inputs),
         };
         found.into_iter().map(|(places, select)| RuleFaults { entity: self.entity.clone(), places, select }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{golden_with, said_with};
+
+    const MAIL: &str = "\n- {name: mail, from: it, email: {channel: out, template: hello}}";
+
+    #[test]
+    fn becomes_sql() {
+        let step = "- {name: it, unused: true, audience: {entity: customer, where: 'customer.tier == \"gold\"', rest: others}}";
+        insta::assert_snapshot!("audience", golden_with(&format!("{step}{MAIL}"), ""));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let step = "- {name: it, audience: {entity: custmer, where: \"true\"}}";
+        insta::assert_snapshot!("audience_wrong", said_with(&format!("{step}{MAIL}"), ""));
     }
 }

@@ -4,7 +4,7 @@
 //! changeEntity: {to: customer, via: inventory.rentals.customer}
 //! ```
 //!
-//! Each row reached is there once. What leads nowhere is counted.
+//! Each row reached is there once. What leads nowhere is counted, and is the output `rest` names.
 
 use super::{Compiled, Ground, Output, Place, Selects};
 use crate::{
@@ -17,6 +17,7 @@ pub struct ChangeEntity {
     input: String,
     entity: String,
     path: Path,
+    has_rest: bool,
 }
 
 pub fn compile(step: &step::ChangeEntity, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
@@ -30,17 +31,33 @@ pub fn compile(step: &step::ChangeEntity, place: &Place<'_>) -> Result<(Compiled
         let message = format!("`{}` leads to {}, not to {}", step.via, path.entity, step.to);
         return Err(vec![place.finding("changeEntity", "via", message)]);
     }
-    let output = Output::of(place.step, &path.entity);
-    Ok((
-        Compiled::ChangeEntity(ChangeEntity { input: input.to_owned(), entity: entity.name.clone(), path }),
-        vec![output],
-    ))
+    let outputs = Output::with_rest(place, &path.entity, step.rest.as_ref(), "changeEntity", &entity.name);
+    let has_rest = step.rest.is_some();
+    let compiled = ChangeEntity { input: input.to_owned(), entity: entity.name.clone(), path, has_rest };
+    Ok((Compiled::ChangeEntity(compiled), outputs))
 }
 
 impl ChangeEntity {
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
-        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects { outputs: vec![], left: None } };
+        let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let query = || Query::over_set(ground.schema, entity, ground.dialect, (ground.input)(&self.input));
-        Selects { outputs: vec![query().reached(&self.path)], left: Some(query().unreached(&self.path)) }
+        Selects::with_rest(vec![query().reached(&self.path)], query().unreached(&self.path), self.has_rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{golden, said};
+
+    #[test]
+    fn becomes_sql() {
+        let step = "- {name: it, unused: true, changeEntity: {to: customer, via: order.customer, rest: guests}}";
+        insta::assert_snapshot!("change_entity", golden("order", step));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let wrong = "- {name: it, unused: true, changeEntity: {to: order, via: order.customer}}";
+        insta::assert_snapshot!("change_entity_wrong", said("order", wrong));
     }
 }

@@ -58,8 +58,9 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
     }
     let owner = Ref::new("MessageTemplate", &step.template);
     let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
-    let scope = message::Scope { schema, item: &entity.name, profile, recipient: &recipient };
-    let reads = message::resolve_reads(&owner, template.reads(), &scope)?;
+    let enriched = place.inputs.first().map_or(&[][..], |input| &input.enriched);
+    let scope = message::Scope { schema, item: &entity.name, profile, recipient: &recipient, enriched };
+    let (reads, extras) = message::resolve_reads(&owner, template.reads(), &scope)?;
     let kept = bundle.dataset.retention.messages;
     if let Some(within) = step.once.as_ref().and_then(|once| once.within).filter(|within| *within > kept) {
         let dataset = &bundle.campaign.dataset;
@@ -96,6 +97,7 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         to,
         locale,
         reads,
+        extras,
         topic: bundle.campaign.topic.to_string(),
         is_marketing,
         is_in_by_default: consent.is_some_and(|c| c.default == crate::api::dataset::ConsentDefault::OptedIn),

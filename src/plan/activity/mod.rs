@@ -1,23 +1,41 @@
 //! Activities: one file each, always in this order: what can be wrong, what it becomes.
 //!
 //! An activity knows no database handle: SQL is a value here. The fields that an author writes are in
-//! [`crate::api::step`]; every output is one SELECT of the key columns of its entity.
+//! [`crate::api::step`]; every output is one SELECT of the key columns of its
+//! entity, and what a step leaves out is another: counted, or an output of its own where `rest` names it.
 
 mod audience;
 mod change_entity;
+mod choose;
 mod combine;
 mod deduplicate;
 mod email;
+mod enrich;
+mod incremental;
+mod join;
+mod matching;
+mod order;
+mod save_audience;
 mod split;
+#[cfg(test)]
+mod tests;
+mod wait;
 
-use sea_query::SelectStatement;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sea_query::{Alias, Expr, Query as Statement, SelectStatement, SubQueryStatement};
 
 pub use email::only_way;
+pub use enrich::{Enrich, Enriched, Kind};
+pub use incremental::Incremental;
+pub use save_audience::SaveAudience;
+pub use wait::Wait;
 
 use super::{Bundle, Finding, Ref, audience::Sets, message::EmailPlan};
 use crate::{
-    api::step::Activity,
-    rule::{Dialect, FaultPlace, Inputs, Schema, schema::Entity},
+    api::{name::Label, step::Activity},
+    rule::{Dialect, FaultPlace, FieldType, Inputs, Path, Schema, check_path, schema::Entity},
 };
 
 /// Where an activity stands.
@@ -27,8 +45,10 @@ pub struct Place<'a> {
     pub schema: &'a Schema,
     pub index: usize,
     pub step: &'a str,
-    /// The outputs it reads, each with its entity.
-    pub inputs: &'a [(String, String)],
+    /// The outputs it reads.
+    pub inputs: &'a [Output],
+    /// All outputs of earlier steps by name.
+    pub earlier: &'a BTreeMap<String, Output>,
 }
 
 impl Place<'_> {
@@ -44,8 +64,19 @@ impl Place<'_> {
     /// The one set that the activity works on.
     fn input(&self) -> Result<(&str, &Entity), Vec<Finding>> {
         let wrong = || vec![Finding::new(self.this, format!("spec.steps[{}]", self.index), "the step has no input")];
-        let (name, entity) = self.inputs.first().ok_or_else(wrong)?;
-        Ok((name, self.schema.entity(entity).ok_or_else(wrong)?))
+        let input = self.inputs.first().ok_or_else(wrong)?;
+        Ok((&input.name, self.schema.entity(&input.entity).ok_or_else(wrong)?))
+    }
+
+    /// A field that each row of `entity` has one of.
+    fn one_field(&self, text: &str, entity: &str, word: &str, field: &str) -> Result<(Path, FieldType), Finding> {
+        let path = check_path(text, self.schema, entity)
+            .map_err(|problem| Finding::of_problem(self.this, self.path(word, field), problem))?;
+        match path.field_type(self.schema) {
+            _ if path.is_many => Err(self.finding(word, field, format!("`{text}` leads to many rows"))),
+            None => Err(self.finding(word, field, format!("`{text}` is a row, not a field"))),
+            Some(ty) => Ok((path, ty)),
+        }
     }
 }
 
@@ -58,21 +89,51 @@ pub struct Output {
     /// Where in the step it is declared.
     pub path: String,
     pub is_unused: bool,
+    /// What its rows carry beside their keys, for templates.
+    pub columns: Vec<(String, FieldType)>,
+    /// What `enrich` steps added on the way.
+    pub enriched: Vec<Enriched>,
 }
 
 impl Output {
     fn of(step: &str, entity: &str) -> Self {
-        Self { name: step.to_owned(), entity: entity.to_owned(), path: ".name".to_owned(), is_unused: false }
+        let path = ".name".to_owned();
+        Self {
+            name: step.to_owned(),
+            entity: entity.to_owned(),
+            path,
+            is_unused: false,
+            columns: vec![],
+            enriched: vec![],
+        }
+    }
+
+    /// The output `step.part`, declared at `path` of the step.
+    fn part(step: &str, part: &str, entity: &str, path: String) -> Self {
+        Self { name: format!("{step}.{part}"), path, ..Self::of(step, entity) }
+    }
+
+    /// The step's own output, and that of what it leaves out, if it is named.
+    fn with_rest(place: &Place<'_>, entity: &str, rest: Option<&Label>, word: &str, rest_entity: &str) -> Vec<Self> {
+        let rest = rest.map(|name| Self::part(place.step, name, rest_entity, format!(".{word}.rest")));
+        [Self::of(place.step, entity)].into_iter().chain(rest).collect()
     }
 }
 
 /// A compiled activity.
 pub enum Compiled {
     Audience(audience::Audience),
-    Split(split::Split),
-    Deduplicate(deduplicate::Deduplicate),
-    Combine(combine::Combine),
+    Incremental(Incremental),
+    Match(matching::Match),
     ChangeEntity(change_entity::ChangeEntity),
+    Combine(combine::Combine),
+    Deduplicate(deduplicate::Deduplicate),
+    Split(split::Split),
+    Enrich(Enrich),
+    SaveAudience(SaveAudience),
+    Choose(choose::Choose),
+    Wait(Wait),
+    Join(join::Join),
     Email(Box<EmailPlan>),
 }
 
@@ -82,11 +143,14 @@ pub struct Ground<'a> {
     pub dialect: Dialect,
     pub sets: &'a Sets,
     pub inputs: &'a Inputs,
+    /// The running clock, for windows; rules have a `now` of their own.
+    pub now: Timestamp,
     /// The SELECT of the keys of an earlier output.
     pub input: &'a dyn Fn(&str) -> SelectStatement,
 }
 
-/// The SELECT of each output in their order, and of the input's rows that led nowhere.
+/// The SELECT of each output in their order, and of the rows that the step leaves out where no output has them.
+#[derive(Default)]
 pub struct Selects {
     pub outputs: Vec<SelectStatement>,
     pub left: Option<SelectStatement>,
@@ -96,6 +160,28 @@ impl Selects {
     fn one(select: SelectStatement) -> Self {
         Self { outputs: vec![select], left: None }
     }
+
+    /// What is left out becomes the last output, or is only counted.
+    fn with_rest(mut outputs: Vec<SelectStatement>, rest: SelectStatement, has_rest: bool) -> Self {
+        if has_rest {
+            outputs.push(rest);
+            return Self { outputs, left: None };
+        }
+        Self { outputs, left: Some(rest) }
+    }
+}
+
+/// A SELECT of the key columns of `from`, which has them.
+pub fn keys_of(entity: &Entity, from: SelectStatement) -> SelectStatement {
+    let mut select = Statement::select();
+    for name in &entity.key {
+        select.column(Alias::new(name));
+    }
+    select.from_subquery(from, Alias::new("q")).to_owned()
+}
+
+fn subquery(select: SelectStatement) -> Expr {
+    Expr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(select)))
 }
 
 /// What finds a fault of a rule: the places it can be at, and the SELECT of the place's number and the row's key.
@@ -111,7 +197,11 @@ pub fn rules_of(activity: &Activity) -> Vec<(String, &str)> {
         Activity::Audience(step) => step.rule.iter().map(|rule| ("audience.where".to_owned(), rule.as_str())).collect(),
         Activity::Split(step) => {
             let branches = step.branches.iter().enumerate();
-            branches.map(|(index, branch)| (format!("split.branches[{index}].where"), branch.rule.as_str())).collect()
+            let rules = branches.filter_map(|(index, branch)| Some((index, branch.rule.as_deref()?)));
+            rules.map(|(index, rule)| (format!("split.branches[{index}].where"), rule)).collect()
+        }
+        Activity::Enrich(step) => {
+            step.aggregate.iter().map(|rule| ("enrich.aggregate".to_owned(), rule.as_str())).collect()
         }
         _ => vec![],
     }
@@ -121,12 +211,19 @@ pub fn rules_of(activity: &Activity) -> Vec<(String, &str)> {
 pub fn compile(activity: &Activity, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
     match activity {
         Activity::Audience(step) => audience::compile(step, place),
-        Activity::Split(step) => split::compile(step, place),
-        Activity::Deduplicate(step) => deduplicate::compile(step, place),
-        Activity::Union(_) => combine::compile(combine::Kind::Union, "union", place),
-        Activity::Intersect(_) => combine::compile(combine::Kind::Intersect, "intersect", place),
-        Activity::Subtract(_) => combine::compile(combine::Kind::Subtract, "subtract", place),
+        Activity::Incremental(step) => incremental::compile(step, place),
+        Activity::Match(step) => matching::compile(step, place),
         Activity::ChangeEntity(step) => change_entity::compile(step, place),
+        Activity::Union(_) => combine::compile(combine::Kind::Union, "union", None, place),
+        Activity::Intersect(step) => combine::compile(combine::Kind::Intersect, "intersect", step.rest.as_ref(), place),
+        Activity::Subtract(step) => combine::compile(combine::Kind::Subtract, "subtract", step.rest.as_ref(), place),
+        Activity::Deduplicate(step) => deduplicate::compile(step, place),
+        Activity::Split(step) => split::compile(step, place),
+        Activity::Enrich(step) => enrich::compile(step, place),
+        Activity::SaveAudience(step) => save_audience::compile(step, place),
+        Activity::Choose(step) => choose::compile(step, place),
+        Activity::Wait(step) => wait::compile(step, place),
+        Activity::Join(_) => join::compile(place),
         Activity::Email(step) => email::compile(step, place),
     }
 }
@@ -135,11 +232,18 @@ impl Compiled {
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         match self {
             Self::Audience(audience) => audience.selects(ground),
-            Self::Split(split) => split.selects(ground),
-            Self::Deduplicate(deduplicate) => deduplicate.selects(ground),
-            Self::Combine(combine) => combine.selects(ground),
+            Self::Incremental(incremental) => incremental.selects(ground),
+            Self::Match(matching) => matching.selects(ground),
             Self::ChangeEntity(change) => change.selects(ground),
-            Self::Email(_) => Selects { outputs: vec![], left: None },
+            Self::Combine(combine) => combine.selects(ground),
+            Self::Deduplicate(deduplicate) => deduplicate.selects(ground),
+            Self::Split(split) => split.selects(ground),
+            Self::Enrich(enrich) => enrich.selects(ground),
+            Self::SaveAudience(save) => save.selects(ground),
+            Self::Choose(choose) => choose.selects(ground),
+            Self::Wait(wait) => wait.selects(ground),
+            Self::Join(join) => join.selects(ground),
+            Self::Email(_) => Selects::default(),
         }
     }
 
@@ -148,6 +252,7 @@ impl Compiled {
         match self {
             Self::Audience(audience) => audience.faults(ground),
             Self::Split(split) => split.faults(ground),
+            Self::Enrich(enrich) => enrich.faults(ground),
             _ => vec![],
         }
     }

@@ -34,6 +34,21 @@ const PARTS_MAX: usize = 5_000;
 
 /// Checks that `text` is a condition on rows of `entity`.
 pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String, ParamType>) -> Result<Rule, Problem> {
+    check_as(text, schema, entity, params, |checker, tree| checker.condition(tree))
+}
+
+/// Checks that `text` is a value of each row of `entity`, such as a count of its links.
+pub fn check_value(text: &str, schema: &Schema, entity: &str) -> Result<Rule, Problem> {
+    check_as(text, schema, entity, &BTreeMap::new(), |checker, tree| checker.typed(tree))
+}
+
+fn check_as(
+    text: &str,
+    schema: &Schema,
+    entity: &str,
+    params: &BTreeMap<String, ParamType>,
+    kind: impl FnOnce(&mut Checker<'_>, &IdedExpr) -> Result<Typed, Problem>,
+) -> Result<Rule, Problem> {
     if schema.entity(entity).is_none() {
         return Err(Problem::new(format!("there is no entity `{entity}`"), 0..text.len())
             .suggest(entity, schema.entities.keys().map(String::as_str)));
@@ -56,7 +71,7 @@ pub fn check(text: &str, schema: &Schema, entity: &str, params: &BTreeMap<String
         parts: 0,
         use_of: None,
     };
-    let root = checker.condition(&tree)?;
+    let root = kind(&mut checker, &tree)?;
     Ok(Rule { root, text: text.to_owned() })
 }
 
@@ -361,7 +376,10 @@ impl Checker<'_> {
 
     fn call(&mut self, expr: &IdedExpr, call: &CallExpr) -> Result<Value, Problem> {
         if let Some(target) = &call.target {
-            return self.method(expr, target, call);
+            return self.method(expr, target, &call.func_name, &call.args);
+        }
+        if let ("size", [of]) = (call.func_name.as_str(), call.args.as_slice()) {
+            return self.method(expr, of, "size", &[]);
         }
         let typed = match (call.func_name.as_str(), call.args.as_slice()) {
             (op::LOGICAL_AND, [a, b]) => self.both(expr, a, b, Node::And),
@@ -397,14 +415,11 @@ impl Checker<'_> {
         typed.map(Value::Typed)
     }
 
-    fn method(&mut self, expr: &IdedExpr, target: &IdedExpr, call: &CallExpr) -> Result<Value, Problem> {
-        let name = call.func_name.as_str();
+    fn method(&mut self, expr: &IdedExpr, target: &IdedExpr, name: &str, args: &[IdedExpr]) -> Result<Value, Problem> {
         match self.value(target)? {
-            Value::Typed(text) if text.ty == Type::STRING => {
-                self.text_method(expr, text, name, &call.args).map(Value::Typed)
-            }
+            Value::Typed(text) if text.ty == Type::STRING => self.text_method(expr, text, name, args).map(Value::Typed),
             Value::Typed(time) if time.ty.is_time() && Part::named(name).is_some() => {
-                self.part(expr, time, name, &call.args).map(Value::Typed)
+                self.part(expr, time, name, args).map(Value::Typed)
             }
             Value::Typed(typed) => {
                 let problem =
@@ -424,7 +439,7 @@ impl Checker<'_> {
                 Err(Problem::new(format!("a row of {entity} has no `.{name}()`"), self.name_span(expr, name)))
             }
             Value::Rows { many, entity, filter, value } => {
-                self.rows_method(expr, (many, entity, filter, value), name, &call.args)
+                self.rows_method(expr, (many, entity, filter, value), name, args)
             }
         }
     }

@@ -130,6 +130,11 @@ impl<'s> Lowering<'s> {
         self.custom(&format!("CASE {marks} END"), branches)
     }
 
+    pub fn value_of(&mut self, rule: &Rule, inputs: &Inputs) -> Expr {
+        self.inputs = inputs.clone();
+        self.value(&rule.root)
+    }
+
     /// Template text with `?` for each expression. PostgreSQL's mark in sea-query's templates is `$`.
     pub fn custom(&self, template: &str, parts: impl IntoIterator<Item = Expr>) -> Expr {
         match self.dialect {

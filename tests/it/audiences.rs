@@ -476,6 +476,47 @@ async fn a_run_is_held_while_an_audience_is_outside_its_guard() {
 }
 
 #[tokio::test]
+async fn a_campaign_fills_a_saved_audience_whole_and_others_read_it() {
+    let fills = |rule: &str| {
+        campaign("fill", "{cron: \"0 9 * * *\", timeZone: UTC}", &["ALL"]).replace(
+            "  - {name: ALL, audience: {ref: ALL}}\n",
+            &format!(
+                "  - {{name: those, audience: {{entity: person, where: '{rule}'}}}}\n  - {{name: kept, saveAudience: {{ref: winter}}}}\n"
+            ),
+        )
+    };
+    let reads = campaign("greet", "{cron: \"0 10 * * *\", timeZone: UTC}", &["winter"]);
+    let all = |rule: &str| [audience("winter", "saved: {}"), fills(rule), reads.clone()].concat();
+    on_both(
+        |_| all("person.id <= 4"),
+        |town| {
+            let at = |now: &str| {
+                let ran = town.run(&["--now", now]);
+                assert_eq!(ran.code, 0, "{ran:?}");
+            };
+            // A campaign that is seen for the first time starts at its next turn.
+            at("2026-03-01T08:00:00Z");
+            at("2026-03-01T09:00:00Z");
+            let status = town.status("winter");
+            assert_eq!((&status["size"], &status["profiles"]), (&4.into(), &4.into()), "{status}");
+            // The set went on to the mail behind it.
+            assert_eq!(town.outs("fill-20260301090000"), owned(&[("those", 4), ("kept", 4)]));
+            at("2026-03-01T10:00:00Z");
+            assert_eq!(town.outs("greet-20260301100000"), owned(&[("winter", 4)]));
+            assert_eq!(town.home.outbox().len(), 8);
+            // The next run takes the place of what was there.
+            fill(&town.home, &all("person.id >= 9"));
+            at("2026-03-02T09:00:00Z");
+            at("2026-03-02T10:00:00Z");
+            assert_eq!(town.status("winter")["size"], 2);
+            assert_eq!(town.outs("greet-20260302100000"), owned(&[("winter", 2)]));
+            assert_eq!(town.home.outbox().len(), 12);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_saved_audience_that_was_never_filled_holds_who_reads_it() {
     let manifests = |_| [audience("winter", "saved: {}"), campaign("greet", "{immediate: {}}", &["winter"])].concat();
     on_both(manifests, |town| {

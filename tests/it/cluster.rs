@@ -179,7 +179,9 @@ fn strip(value: &mut Value) {
         Value::Object(map) => {
             map.remove("metadata");
             map.retain(|name, _| {
-                !name.ends_with("Time") && !name.ends_with("At") && name != "table" && name != "revision"
+                !name.ends_with("Time")
+                    && !name.ends_with("At")
+                    && !["table", "revision", "dataAsOf"].contains(&name.as_str())
             });
             map.values_mut().for_each(strip);
         }

@@ -99,8 +99,9 @@ fn write_files(folder: &Path, scale: f64) -> (u64, u64) {
         if rows % 100 == 0 {
             changes += 1;
             let key = if rows % 10_000 == 0 { "9" } else { "" };
-            let (row, _) = text.rsplit_once(',').expect("columns");
-            writeln!(some, "{key}{row},changed").expect("rows");
+            // Only the comment, the last column, may have commas of its own.
+            let row: Vec<&str> = text.splitn(COLUMNS.len(), ',').take(COLUMNS.len() - 1).collect();
+            writeln!(some, "{key}{},changed", row.join(",")).expect("rows");
         }
     }
     all.flush().and_then(|()| some.flush()).expect("files");

@@ -198,7 +198,9 @@ impl EmailPlan {
         set: SelectStatement,
     ) -> Option<SelectStatement> {
         let (entity, person) = (schema.entity(&self.entity)?, schema.entity(profile)?);
-        let mut query = Query::over_set(schema, entity, dialect, set);
+        // A set of persons knows all that the ledger does. Who is gone when it is sent has no address then.
+        let over = if self.recipient.hops.is_empty() { Query::over_keys } else { Query::over_set };
+        let mut query = over(schema, entity, dialect, set);
         let item = canonical(&mut query, entity, &[]);
         let profile = canonical(&mut query, person, &self.recipient.hops);
         let unmatched = profile.clone().is_null();

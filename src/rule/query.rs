@@ -50,6 +50,8 @@ pub struct Query<'s> {
     lowering: Lowering<'s>,
     /// The set whose rows these are, if it is not the whole entity; and whether rows without an entity row stay.
     set: Option<(SelectStatement, JoinType)>,
+    /// The set stands for the entity: only its key is asked for.
+    is_alone: bool,
     columns: Vec<(Expr, Option<String>)>,
     filters: Vec<Expr>,
     order: Vec<Expr>,
@@ -59,12 +61,17 @@ impl<'s> Query<'s> {
     /// All rows of an entity.
     pub fn over(schema: &'s Schema, entity: &Entity, dialect: Dialect) -> Self {
         let lowering = Lowering::new(schema, dialect, Frame::new(ROOT.to_owned(), &entity.name));
-        Self { lowering, set: None, columns: vec![], filters: vec![], order: vec![] }
+        Self { lowering, set: None, is_alone: false, columns: vec![], filters: vec![], order: vec![] }
     }
 
     /// The rows of an entity whose keys `set` selects, under the names of the key fields.
     pub fn over_set(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
         Self::over_set_by(schema, entity, dialect, (set, JoinType::InnerJoin))
+    }
+
+    /// Like [`Query::over_set`], where nothing but the key is asked for: the set has it, and the entity is not read.
+    pub fn over_keys(schema: &'s Schema, entity: &Entity, dialect: Dialect, set: SelectStatement) -> Self {
+        Self { is_alone: true, ..Self::over_set(schema, entity, dialect, set) }
     }
 
     /// Like [`Query::over_set`], but a row of the set stays when the entity has no such row any more.
@@ -214,6 +221,9 @@ impl<'s> Query<'s> {
         let entity = schema.entity(&root.entity);
         let table = entity.map(|e| aliased(&e.table, &root.alias));
         match (self.set, table) {
+            (Some((set, _)), _) if self.is_alone => {
+                select.from_subquery(set, Alias::new(ROOT));
+            }
             (Some((set, kind)), Some(table)) => {
                 let on = entity.iter().flat_map(|e| &e.key).map(|key| {
                     Expr::col((Alias::new(ROOT), Alias::new(key))).equals((Alias::new(SET), Alias::new(key)))

@@ -1,9 +1,18 @@
 //! The planning of a run: work tables for its steps, and the ledger rows of its channel steps.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement};
 
-use super::{Bind, Result, Sql, Tx, campaign::Run, entity as tables, micros, tally::ENTERED};
+use super::{
+    Bind, Result, Sql, Tx,
+    campaign::Run,
+    entity as tables,
+    ledger::{Outcome, Part},
+    micros,
+    tally::ENTERED,
+};
 use crate::{
     api::dataset::Entity,
     rule::{Dialect, FieldType},
@@ -19,6 +28,14 @@ pub struct ChannelStep<'a> {
     /// `once`: nobody who got this step since then gets it again. Absent: every run may send again.
     pub once_since: Option<Timestamp>,
     pub shards: i64,
+}
+
+/// What entered one shard of a step.
+#[derive(Default)]
+struct Share {
+    entered: i64,
+    /// By reason.
+    excluded: BTreeMap<String, i64>,
 }
 
 /// A column of a work table.
@@ -47,34 +64,60 @@ impl Tx {
             .bind(run.run_day)
             .bind(micros(step.expires));
         self.execute(add).await?;
-        // A fence of the far future is met by no row: without `once` nothing is excluded by it.
-        let since = step.once_since.map_or(i64::MAX, micros);
+        let mut binds = vec![run.run_day.into(), run.no.into(), step.step_no.into(), step.shards.into()];
+        if let Some(since) = step.once_since {
+            let fence = [&run.namespace, &run.campaign, step.step].map(Bind::from);
+            binds.extend(fence.into_iter().chain([micros(since).into()]));
+        }
         let insert = Sql::around(
             "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason) WITH s AS (",
             source,
-            &ledger_rows(dialect),
-            vec![
-                run.run_day.into(),
-                run.no.into(),
-                step.step_no.into(),
-                (&run.namespace).into(),
-                (&run.campaign).into(),
-                step.step.into(),
-                since.into(),
-                step.shards.into(),
-            ],
+            &ledger_rows(dialect, step.once_since.is_some()),
+            binds,
             dialect,
         )?;
         self.execute(insert).await?;
         let key = || vec![run.run_day.into(), run.no.into(), step.step_no.into()];
         let keyed = |more: Bind| key().into_iter().chain([more]).collect::<Vec<Bind>>();
-        self.execute(Sql::composed(EXCLUDE.to_owned(), keyed(micros(now).into()))).await?;
-        self.execute(Sql::composed(TALLY_PLANNED.to_owned(), keyed(ENTERED.into()))).await?;
-        self.execute(Sql::composed(CURSORS.to_owned(), key())).await?;
+        let shares = self.shares((run.run_day, run.no, step.step_no)).await?;
+        if shares.values().any(|share| !share.excluded.is_empty()) {
+            self.execute(Sql::composed(EXCLUDE.to_owned(), keyed(micros(now).into()))).await?;
+        }
+        for (part, share) in shares {
+            self.put_share(part, &share).await?;
+        }
         if step.once_since.is_some() {
             let binds = [run.namespace.as_str(), run.campaign.as_str(), step.step].map(Bind::from);
             let binds = key().into_iter().chain(binds).chain([micros(now).into()]).collect();
             self.execute(Sql::composed(FENCE.to_owned(), binds)).await?;
+        }
+        Ok(())
+    }
+
+    /// What entered of a step, by shard. Counted once: the ledger is large, and all that is told of it comes from here.
+    async fn shares(&mut self, (run_day, run_no, step_no): (i64, i64, i64)) -> Result<BTreeMap<Part, Share>> {
+        let sql = "SELECT shard, reason, count(*) FROM ledger WHERE run_day = $1 AND run_no = $2 AND step_no = $3 GROUP BY shard, reason";
+        let mut shares = BTreeMap::<Part, Share>::new();
+        for row in self.fetch(Sql::new(sql).bind(run_day).bind(run_no).bind(step_no)).await? {
+            let share = shares.entry(Part { run_day, run_no, step_no, shard: row.get(0)? }).or_default();
+            let n: i64 = row.get(2)?;
+            share.entered += n;
+            if let Some(reason) = row.get(1)? {
+                share.excluded.insert(reason, n);
+            }
+        }
+        Ok(shares)
+    }
+
+    async fn put_share(&mut self, part: Part, share: &Share) -> Result<()> {
+        let excluded = share.excluded.iter().map(|(reason, n)| (Outcome::Excluded.as_str(), reason.as_str(), *n));
+        let counts: Vec<_> = [(ENTERED, "", share.entered)].into_iter().chain(excluded).collect();
+        self.put_tally(part, &counts).await?;
+        // What is excluded stands behind the others, so the cursor ends before it.
+        let planned = share.entered - share.excluded.values().sum::<i64>();
+        if planned > 0 {
+            let sql = "INSERT INTO claim_cursor (run_day, run_no, step_no, shard, planned, next_seq) VALUES ($1, $2, $3, $4, $5, 0)";
+            self.execute(Sql::composed(sql.to_owned(), part.keyed([planned.into()]))).await?;
         }
         Ok(())
     }
@@ -131,37 +174,31 @@ impl Tx {
 }
 
 /// The rest of the planning statement, behind the source's own SELECT.
-fn ledger_rows(dialect: Dialect) -> String {
+fn ledger_rows(dialect: Dialect, has_once: bool) -> String {
     // The same person has the same shard in every run. SQLite has one writer and so one shard.
     let shard = match dialect {
-        Dialect::Sqlite => "0 * @8",
-        Dialect::Postgres => "('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @8",
+        Dialect::Sqlite => "0 * @4",
+        Dialect::Postgres => "('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @4",
+    };
+    let (reason, fence) = if has_once {
+        (
+            "CASE WHEN s.reason IS NOT NULL THEN s.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END",
+            " LEFT JOIN once_fence f ON f.namespace = @5 AND f.campaign = @6 AND f.step = @7 AND f.item = s.item AND f.at_us >= @8",
+        )
+    } else {
+        ("s.reason", "")
     };
     format!(
         ") SELECT @1, @2, @3, q.shard, \
            row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
            q.item, 0, q.profile, q.reason \
-         FROM (SELECT s.item, s.profile, s.place, {shard} AS shard, \
-                 CASE WHEN s.reason IS NOT NULL THEN s.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END AS reason \
-               FROM s LEFT JOIN once_fence f ON f.namespace = @4 AND f.campaign = @5 AND f.step = @6 \
-                 AND f.item = s.item AND f.at_us >= @7) q"
+         FROM (SELECT s.item, s.profile, s.place, {shard} AS shard, {reason} AS reason FROM s{fence}) q"
     )
 }
 
 const EXCLUDE: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, at_us) \
     SELECT run_day, run_no, step_no, shard, seq, 'Excluded', reason, CAST($4 AS BIGINT) FROM ledger \
     WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NOT NULL";
-
-const TALLY_PLANNED: &str = "INSERT INTO tally (run_day, run_no, step_no, shard, outcome, reason, n) \
-    SELECT run_day, run_no, step_no, shard, CAST($4 AS TEXT), '', count(*) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 GROUP BY run_day, run_no, step_no, shard \
-    UNION ALL SELECT run_day, run_no, step_no, shard, 'Excluded', reason, count(*) FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NOT NULL GROUP BY run_day, run_no, step_no, shard, reason";
-
-/// What is excluded stands behind the others, so the cursor ends before it.
-const CURSORS: &str = "INSERT INTO claim_cursor (run_day, run_no, step_no, shard, planned, next_seq) \
-    SELECT run_day, run_no, step_no, shard, count(*), 0 FROM ledger \
-    WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NULL GROUP BY run_day, run_no, step_no, shard";
 
 const FENCE: &str = "INSERT INTO once_fence (namespace, campaign, step, item, run_no, at_us) \
     SELECT CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), item, run_no, CAST($7 AS BIGINT) FROM ledger \

@@ -37,5 +37,6 @@ mod stop_and_start;
 mod store_conformance;
 mod tables_of_others;
 mod unsubscribe;
+mod upgrades;
 mod what_was_said;
 mod world;

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clock_server::{Arrivals, campanile, server};
+use clock_server::{Arrivals, campanile, server, write_town};
 use world::Postgres;
 
 const WORKERS: usize = 2;
@@ -32,26 +32,6 @@ const PROMISED: Duration = Duration::from_secs(1);
 fn manifest(port: u16, suspend: bool) -> String {
     format!(
         r#"apiVersion: campanile.dev/v1alpha1
-kind: Dataset
-metadata: {{name: town}}
-spec:
-  entities:
-  - name: person
-    key: [id]
-    fields:
-    - {{name: id, type: Integer}}
-    - {{name: email, type: String}}
-    source: {{files: {{url: data, format: CSV}}}}
-  profile: {{entity: person, addresses: {{email: email}}}}
-  topics:
-  - {{name: service, category: Transactional}}
----
-apiVersion: campanile.dev/v1alpha1
-kind: MessageTemplate
-metadata: {{name: hello}}
-spec: {{email: {{subject: "Hello {{{{ person.id }}}}", text: "Hello {{{{ person.id }}}}"}}}}
----
-apiVersion: campanile.dev/v1alpha1
 kind: Channel
 metadata: {{name: mail}}
 spec:
@@ -112,10 +92,8 @@ async fn main() {
     let port = server(arrivals.clone()).await;
     let home = tempfile::tempdir().expect("a folder");
     let folder = home.path();
-    fs::create_dir_all(folder.join("town/data")).expect("a folder");
-    let rows: String = (1..=PEOPLE).map(|id| format!("{id},p{id}@example.com\n")).collect();
-    fs::write(folder.join("town/data/people.csv"), format!("id,email\n{rows}")).expect("rows");
-    let write = |suspend| fs::write(folder.join("town/town.yaml"), manifest(port, suspend)).expect("a manifest");
+    write_town(folder, PEOPLE);
+    let write = |suspend| fs::write(folder.join("town/hello.yaml"), manifest(port, suspend)).expect("a manifest");
     write(false);
     let postgres = Postgres::durable().await.expect("PostgreSQL");
     let url = postgres.database().await.expect("a database");

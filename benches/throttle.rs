@@ -13,51 +13,16 @@ mod world;
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
-use clock_server::{Arrivals, campanile, server};
+use clock_server::{Arrivals, campanile, server, write_town};
 use world::Postgres;
 
 const WORKERS: usize = 2;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Long enough for many windows.
 const SECONDS: u64 = 20;
-
-fn write_town(folder: &Path, port: u16, people: u64) {
-    fs::create_dir_all(folder.join("town/data")).expect("a folder");
-    let rows: String = (1..=people).map(|id| format!("{id},p{id}@example.com\n")).collect();
-    fs::write(folder.join("town/data/people.csv"), format!("id,email\n{rows}")).expect("rows");
-    let manifest = format!(
-        r#"apiVersion: campanile.dev/v1alpha1
-kind: Dataset
-metadata: {{name: town}}
-spec:
-  entities:
-  - name: person
-    key: [id]
-    fields:
-    - {{name: id, type: Integer}}
-    - {{name: email, type: String}}
-    source: {{files: {{url: data, format: CSV}}}}
-  profile: {{entity: person, addresses: {{email: email}}}}
-  topics:
-  - {{name: service, category: Transactional}}
----
-apiVersion: campanile.dev/v1alpha1
-kind: MessageTemplate
-metadata: {{name: hello}}
-spec: {{email: {{subject: "Hello {{{{ person.id }}}}", text: "Hello {{{{ person.id }}}}"}}}}
----
-apiVersion: campanile.dev/v1alpha1
-kind: Channel
-metadata: {{name: free}}
-spec: {{email: {{from: town@example.com, smtp: {{host: 127.0.0.1, port: {port}, tls: None}}}}}}
-"#
-    );
-    fs::write(folder.join("town/town.yaml"), manifest).expect("a manifest");
-}
 
 /// A campaign to the first people, as fast as `what` allows.
 fn campaign(what: What, per_second: u64, port: u16) -> String {
@@ -115,7 +80,7 @@ async fn main() {
     let arrivals = Arrivals::default();
     let port = server(arrivals.clone()).await;
     let folder = tempfile::tempdir().expect("a folder");
-    write_town(folder.path(), port, rates.iter().max().expect("a rate") * SECONDS);
+    write_town(folder.path(), rates.iter().max().expect("a rate") * SECONDS);
     let postgres = Postgres::durable().await.expect("PostgreSQL");
     let url = postgres.database().await.expect("a database");
     let deliver = ["--deliver", "live", "--store", &url];

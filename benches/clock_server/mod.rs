@@ -69,3 +69,31 @@ pub fn campanile(folder: &Path, args: &[&str], log: &str) -> Running {
     command.current_dir(folder).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Running(command.spawn().expect("campanile"))
 }
+
+/// People, and what they are told; the channels and the campaigns are each benchmark's own.
+pub fn write_town(folder: &Path, people: u64) {
+    fs::create_dir_all(folder.join("town/data")).expect("a folder");
+    let rows: String = (1..=people).map(|id| format!("{id},p{id}@example.com\n")).collect();
+    fs::write(folder.join("town/data/people.csv"), format!("id,email\n{rows}")).expect("rows");
+    let manifest = r#"apiVersion: campanile.dev/v1alpha1
+kind: Dataset
+metadata: {name: town}
+spec:
+  entities:
+  - name: person
+    key: [id]
+    fields:
+    - {name: id, type: Integer}
+    - {name: email, type: String}
+    source: {files: {url: data, format: CSV}}
+  profile: {entity: person, addresses: {email: email}}
+  topics:
+  - {name: service, category: Transactional}
+---
+apiVersion: campanile.dev/v1alpha1
+kind: MessageTemplate
+metadata: {name: hello}
+spec: {email: {subject: "Hello {{ person.id }}", text: "Hello {{ person.id }}"}}
+"#;
+    fs::write(folder.join("town/town.yaml"), manifest).expect("a manifest");
+}

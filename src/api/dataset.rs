@@ -61,6 +61,12 @@ pub struct DatasetSpec {
     pub conditions: Vec<NamedCondition>,
 }
 
+impl DatasetSpec {
+    pub fn entity(&self, name: &str) -> Option<&Entity> {
+        self.entities.iter().find(|entity| *entity.name == *name)
+    }
+}
+
 /// How long what belongs to runs and files is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,7 @@ use super::End;
 use crate::{
     clock::Clock,
     source::{cluster::Cluster, directory::Marks},
-    store::{Store, recovery::Mark},
+    store::{Store, campaign::Run, recovery::Mark},
 };
 
 /// State lives here, in the folder where the command is called.
@@ -103,6 +103,12 @@ impl Found {
         let marks = cluster.marks().await.map_err(|e| no_home(&e))?;
         Ok(Self { store: Store::open(&args.store).await?, id, cluster: Some(cluster), marks })
     }
+}
+
+/// Refuses a run whose messages are gone.
+pub fn must_be_kept(run: &Run) -> Result<(), End> {
+    let hint = "how long they are is `retention.messages` of the Dataset";
+    run.retirement().map_or(Ok(()), |message| Err(End::Wrong(message, Some(hint.to_owned()))))
 }
 
 /// The store of the home near by, if it is that home's.

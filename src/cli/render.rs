@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     End,
-    home::{Found, StoreArgs},
+    home::{Found, StoreArgs, must_be_kept},
 };
 use crate::{
     send::{
@@ -53,10 +53,7 @@ async fn render(args: Args) -> Result<End, End> {
     let store = &found.store;
     let run = store.run(&args.namespace, &args.run).await?;
     let run = run.ok_or_else(|| wrong(format!("there is no run `{}`", args.run), None))?;
-    if run.retired.is_some() {
-        let message = format!("the messages of run `{}` are no longer kept", run.name);
-        return Err(wrong(message, Some("how long they are is `retention.messages` of the Dataset")));
-    }
+    must_be_kept(&run)?;
     let kept = choose(store.kept(&run, &args.item).await?, &args)?;
     let said = kept.said.as_deref().and_then(|text| said::find(text, kept.seq));
     let said = said.ok_or_else(|| {

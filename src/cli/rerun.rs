@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     End,
-    home::{StoreArgs, open_mine},
+    home::{StoreArgs, must_be_kept, open_mine},
 };
 use crate::clock::Clock;
 
@@ -36,13 +36,7 @@ async fn ask(args: Args) -> Result<End, End> {
         let message = format!("there is no run `{}` in namespace {}", args.run, args.namespace);
         return Err(End::Wrong(message, None));
     };
-    if run.retired.is_some() {
-        let hint = "how long they are is `retention.messages` of the Dataset";
-        return Err(End::Wrong(
-            format!("the messages of run `{}` are no longer kept", run.name),
-            Some(hint.to_owned()),
-        ));
-    }
+    must_be_kept(&run)?;
     let name = args.name.unwrap_or_else(|| next_name(&run.name));
     let body = json!({"campaign": run.campaign, "of": run.name}).to_string();
     store.request("Rerun", &args.namespace, &name, &body, Clock::system().now()).await?;

@@ -91,7 +91,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         found.push(Finding::new(&this, "spec.retention.messages", message));
     }
     let entities = || spec.entities.iter().map(|e| &*e.name);
-    let Some(profile) = spec.entities.iter().find(|e| e.name == spec.profile.entity) else {
+    let Some(profile) = spec.entity(&spec.profile.entity) else {
         let mut finding =
             Finding::new(&this, "spec.profile.entity", format!("there is no entity `{}`", spec.profile.entity));
         finding.hint = nearest(&spec.profile.entity, entities()).map(|near| format!("did you mean `{near}`?"));
@@ -144,7 +144,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
 fn check_conditions(this: &Ref, spec: &DatasetSpec, schema: &Schema, found: &mut Vec<Finding>) {
     for (index, condition) in spec.conditions.iter().enumerate() {
         let at = |field: &str| format!("spec.conditions[{index}].{field}");
-        let Some(entity) = spec.entities.iter().find(|e| e.name == condition.entity) else {
+        let Some(entity) = spec.entity(&condition.entity) else {
             let mut finding = Finding::new(this, at("entity"), format!("there is no entity `{}`", condition.entity));
             finding.hint = nearest(&condition.entity, spec.entities.iter().map(|e| &*e.name))
                 .map(|near| format!("did you mean `{near}`?"));
@@ -212,7 +212,7 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
                 format!("{} has both a field and a link `{}`", entity.name, link.name),
             ));
         }
-        let Some(to) = spec.entities.iter().find(|e| e.name == link.to) else {
+        let Some(to) = spec.entity(&link.to) else {
             let mut finding = Finding::new(this, at("to"), format!("there is no entity `{}`", link.to));
             finding.hint =
                 nearest(&link.to, spec.entities.iter().map(|e| &*e.name)).map(|near| format!("did you mean `{near}`?"));

@@ -1,6 +1,6 @@
 //! Dataset: its tables made, its files read. It is ready once every file that is there is in.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -20,13 +20,6 @@ use crate::{
     source::{Key, Kind, Weight, catalog::Object},
     store::{self, entity::Place},
 };
-
-impl Looked {
-    /// A source that cannot be reached is a problem at once, unless the author said how old its data may be.
-    fn fail(&mut self, entity: &Entity, problem: String) {
-        if entity.freshness.is_some() { self.borne.push(problem) } else { self.problems.push(problem) }
-    }
-}
 
 /// A file that is about to settle is not looked at all the time.
 const SOON: Duration = Duration::from_millis(20);
@@ -51,6 +44,13 @@ struct Looked {
     stale_in: Option<Duration>,
     /// The entities that have new rows.
     read: BTreeSet<String>,
+}
+
+impl Looked {
+    /// A source that cannot be reached is a problem at once, unless the author said how old its data may be.
+    fn fail(&mut self, entity: &Entity, problem: String) {
+        if entity.freshness.is_some() { self.borne.push(problem) } else { self.problems.push(problem) }
+    }
 }
 
 pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> {
@@ -248,12 +248,7 @@ async fn site(object: &Object, source: &FileSource, world: &World) -> Result<Sit
             Address { url: &source.url, endpoint: source.endpoint.as_deref(), region: source.region.as_deref() };
         return Remote::new(address, secret.as_ref(), world.reach.clone(), namespace).map(Site::Remote);
     }
-    // In the folder home a manifest reaches what lies beside and below it; in a cluster the data directory.
-    let base = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from)).or_else(|| world.data.clone());
-    let Some(base) = base else {
-        return Err(format!("`{}`: this controller has no --data directory", source.url));
-    };
-    Ok(Site::local(&base, &base, &source.url))
+    world.local_site(object, &source.url)
 }
 
 fn stands(looked: &Looked) -> Standing {

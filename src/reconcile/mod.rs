@@ -29,7 +29,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     api::condition::{self, Reason, Standing},
     clock::Clock,
-    ingest::{Arrivals, reach::Reach},
+    ingest::{Arrivals, place::Site, reach::Reach},
     plan::Finding,
     send::{
         dispatch::{Secrets, Watch},
@@ -144,6 +144,15 @@ impl World {
             Kind::Campaign => campaign::reconcile(&object, self).await,
             Kind::CampaignRun => campaign_run::reconcile(&object, self).await,
         }
+    }
+
+    /// A file or a folder of this machine. In the folder home a manifest reaches what lies beside and below it; in a
+    /// cluster the data directory.
+    fn local_site(&self, object: &Object, url: &str) -> Result<Site, String> {
+        let own = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from));
+        let base = own.or_else(|| self.data.clone());
+        let base = base.ok_or_else(|| format!("`{url}`: this controller has no --data directory"))?;
+        Ok(Site::local(&base, &base, url))
     }
 
     /// Writes a status if it differs from what stands there.

@@ -57,8 +57,8 @@ fn refusal(run: &Run, mode: Mode, campaign: &str, left: i64) -> Option<String> {
         Some("a remainder is sent: both runs must be Live".to_owned())
     } else if run.state == State::Pending {
         Some(format!("run `{name}` has reached nobody yet: cancel it and trigger the campaign"))
-    } else if run.retired.is_some() {
-        Some(format!("the messages of run `{name}` are no longer kept (`retention.messages` of its Dataset)"))
+    } else if let Some(message) = run.retirement() {
+        Some(format!("{message} (`retention.messages` of its Dataset)"))
     } else if left == 0 && run.resume.is_none() {
         Some(format!("nobody waits in run `{name}`, and nobody was left out when it ended"))
     } else {

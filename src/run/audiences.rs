@@ -59,9 +59,8 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn entity(&self, name: &str) -> store::Result<&'a Entity> {
-        let found = self.dataset.entities.iter().find(|e| *e.name == *name);
-        found.ok_or_else(|| store::Error::Internal(format!("entity {name} is gone")))
+    pub fn entity(&self, name: &str) -> store::Result<&'a Entity> {
+        self.dataset.entity(name).ok_or_else(|| store::Error::Internal(format!("entity {name} is gone")))
     }
 
     fn place(&self) -> Place<'a> {

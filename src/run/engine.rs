@@ -157,7 +157,7 @@ impl<'a> Evaluation<'a> {
 
     fn entity(&self, name: &str) -> store::Result<&'a Entity> {
         let lost = || store::Error::Internal(format!("{name} is not in the pinned dataset"));
-        self.bundle.dataset.entities.iter().find(|e| *e.name == *name).ok_or_else(lost)
+        self.bundle.dataset.entity(name).ok_or_else(lost)
     }
 
     fn is_there(&self, output: &str) -> bool {

@@ -20,7 +20,6 @@ use crate::{
     store::{
         self, Row, Sql, Store,
         audience::{Kept, kept_keys},
-        merge::decimal_text,
     },
 };
 
@@ -112,8 +111,11 @@ fn write_beside(
     while let Some(chunk) = rows.blocking_recv() {
         is_whole = chunk.is_empty();
         for row in &chunk {
-            let values: store::Result<Vec<Value>> =
-                columns.iter().enumerate().map(|(index, column)| value(row, index, column.ty)).collect();
+            let values: store::Result<Vec<Value>> = columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| Ok(row.shown(index, column.ty)?.unwrap_or(Value::Null)))
+                .collect();
             let values = values.map_err(io::Error::other)?;
             match format {
                 ExportFormat::CSV => record(&mut out, values.iter().map(text))?,
@@ -144,21 +146,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn value(row: &Row, index: usize, ty: FieldType) -> store::Result<Value> {
-    Ok(match ty {
-        FieldType::String | FieldType::Date => row.get::<Option<String>>(index)?.map(Value::from),
-        FieldType::Integer => row.get::<Option<i64>>(index)?.map(Value::from),
-        FieldType::Double => row.get::<Option<f64>>(index)?.map(Value::from),
-        FieldType::Boolean => row.get::<Option<bool>>(index)?.map(Value::from),
-        FieldType::Timestamp => row.get::<Option<i64>>(index)?.map(|us| Value::from(store::instant(us).to_string())),
-        FieldType::Decimal { scale } => match row {
-            Row::Sqlite(_) => row.get::<Option<i64>>(index)?.map(|n| Value::from(decimal_text(n, scale))),
-            Row::Postgres(_) => row.get::<Option<String>>(index)?.map(Value::from),
-        },
-    }
-    .unwrap_or(Value::Null))
 }
 
 /// The file that `url` names below `root`, whose folder is made. It cannot leave `root`, through links neither.

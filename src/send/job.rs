@@ -26,7 +26,6 @@ use crate::{
         campaign::Run,
         entity::work_table,
         ledger::{self, Deferral, Group, Outcome, Part, Recorded, Topic},
-        merge::decimal_text,
     },
 };
 
@@ -130,14 +129,14 @@ impl Job {
 
     fn entity(&self, email: &EmailPlan) -> store::Result<&Entity> {
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        self.bundle().dataset.entities.iter().find(|e| *e.name == *email.entity).ok_or_else(lost)
+        self.bundle().dataset.entity(&email.entity).ok_or_else(lost)
     }
 
     /// The SELECT of all that the rows of an `enrich` step's output have.
     fn enriched(&self, output: &str) -> Option<SelectStatement> {
         let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
         let output = plan.output(output)?;
-        let entity = bundle.dataset.entities.iter().find(|e| *e.name == *output.entity)?;
+        let entity = bundle.dataset.entity(&output.entity)?;
         let mut select = Query::select();
         for name in entity.key.iter().map(|name| &**name).chain(output.columns.iter().map(|(name, _)| name.as_str())) {
             select.column(Alias::new(name));
@@ -305,16 +304,5 @@ impl Job {
 
 /// A column as a template's value; a missing one is undefined, not null.
 pub(super) fn value_of(row: &Row, index: usize, ty: FieldType) -> store::Result<Value> {
-    Ok(match ty {
-        FieldType::String | FieldType::Date => row.get::<Option<String>>(index)?.map(Value::from),
-        FieldType::Integer => row.get::<Option<i64>>(index)?.map(Value::from),
-        FieldType::Double => row.get::<Option<f64>>(index)?.map(Value::from),
-        FieldType::Boolean => row.get::<Option<bool>>(index)?.map(Value::from),
-        FieldType::Timestamp => row.get::<Option<i64>>(index)?.map(|us| Value::from(store::instant(us).to_string())),
-        FieldType::Decimal { scale } => match row {
-            Row::Sqlite(_) => row.get::<Option<i64>>(index)?.map(|n| Value::from(decimal_text(n, scale))),
-            Row::Postgres(_) => row.get::<Option<String>>(index)?.map(Value::from),
-        },
-    }
-    .unwrap_or(Value::UNDEFINED))
+    Ok(row.shown(index, ty)?.unwrap_or(Value::UNDEFINED))
 }

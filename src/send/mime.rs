@@ -6,6 +6,8 @@
 mod body;
 pub mod dkim;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 use self::body::{Encoding, LINE_BYTES_MAX, clean, has_boundary};
 
 /// RFC 5321, section 4.5.3.1: a local part of 64, a path of 256 octets with its angle brackets.
@@ -271,17 +273,8 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// RFC 4648, section 4.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0_u32, |bits, n| bits << 8 | u32::from(chunk.get(n).copied().unwrap_or(0)));
-        for n in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * n) & 63) as usize];
-            out.push(if n <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
+pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
+    STANDARD.encode(bytes)
 }
 
 #[cfg(test)]

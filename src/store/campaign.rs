@@ -100,6 +100,13 @@ pub struct Run {
     pub resume: Option<Timestamp>,
 }
 
+impl Run {
+    /// Why nothing can be said or sent of its messages any more, if they were past their retention.
+    pub fn retirement(&self) -> Option<String> {
+        self.retired.map(|_| format!("the messages of run `{}` are no longer kept", self.name))
+    }
+}
+
 /// What makes a run.
 #[derive(Clone, Debug)]
 pub struct NewRun<'a> {

@@ -16,8 +16,8 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
-use super::{Error, Result, faults::Faults};
-use crate::rule::Dialect;
+use super::{Error, Result, faults::Faults, merge::decimal_text};
+use crate::rule::{Dialect, FieldType};
 
 /// Connections of one process to PostgreSQL; each worker and reconciler holds at most one at a time.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
@@ -178,6 +178,27 @@ impl Row {
         Ok(match self {
             Self::Sqlite(row) => row.try_get(index)?,
             Self::Postgres(row) => row.try_get(index)?,
+        })
+    }
+
+    /// The value of a declared field, as `plan::message::portable` selects it: times and decimals as text. None: missing.
+    pub fn shown<V>(&self, index: usize, ty: FieldType) -> Result<Option<V>>
+    where
+        V: From<String> + From<i64> + From<f64> + From<bool>,
+    {
+        Ok(match (ty, self) {
+            (FieldType::Integer, _) => self.get::<Option<i64>>(index)?.map(V::from),
+            (FieldType::Double, _) => self.get::<Option<f64>>(index)?.map(V::from),
+            (FieldType::Boolean, _) => self.get::<Option<bool>>(index)?.map(V::from),
+            (FieldType::Timestamp, _) => {
+                self.get::<Option<i64>>(index)?.map(|us| V::from(super::instant(us).to_string()))
+            }
+            (FieldType::Decimal { scale }, Self::Sqlite(_)) => {
+                self.get::<Option<i64>>(index)?.map(|n| V::from(decimal_text(n, scale)))
+            }
+            (FieldType::String | FieldType::Date | FieldType::Decimal { .. }, _) => {
+                self.get::<Option<String>>(index)?.map(V::from)
+            }
         })
     }
 }

@@ -90,16 +90,18 @@ impl Store {
 
     /// The store's own secret, made when it is first asked for.
     pub async fn secret(&self) -> Result<Vec<u8>> {
+        const READ: &str = "SELECT secret FROM home WHERE id = 1 AND secret IS NOT NULL";
+        if let Some(row) = self.fetch_one(Sql::new(READ)).await? {
+            return Ok(row.get::<String>(0)?.into_bytes());
+        }
         let mut fresh = [0; 32];
         ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut fresh)
             .map_err(|_| Error::Internal("the machine gives no random bytes".to_owned()))?;
         let fresh: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut tx = self.begin().await?;
-        tx.execute(Sql::new("UPDATE home SET secret = $1 WHERE id = 1 AND secret IS NULL").bind(fresh)).await?;
-        let row = tx.fetch_one(Sql::new("SELECT secret FROM home WHERE id = 1")).await?;
-        let secret: String = row.ok_or_else(|| Error::Internal("a store without a home".to_owned()))?.get(0)?;
-        tx.commit().await?;
-        Ok(secret.into_bytes())
+        self.execute(Sql::new("UPDATE home SET secret = $1 WHERE id = 1 AND secret IS NULL").bind(fresh)).await?;
+        // Another process may have been first.
+        let row = self.fetch_one(Sql::new(READ)).await?;
+        Ok(row.ok_or_else(|| Error::Internal("a store without a home".to_owned()))?.get::<String>(0)?.into_bytes())
     }
 
     /// Makes the store this home's. What waits is cancelled or kept, as a person decided.

@@ -161,9 +161,7 @@ async fn find(object: &Object, import: &Import, world: &World) -> Result<(Site, 
     if is_remote(url) {
         return Err(format!("`{url}`: an audience is imported from a file of this machine"));
     }
-    let base = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from)).or_else(|| world.data.clone());
-    let Some(base) = base else { return Err(format!("`{url}`: this controller has no --data directory")) };
-    let site = Site::local(&base, &base, url);
+    let site = world.local_site(object, url)?;
     let mut found = site.look(&world.arrivals).await?;
     match (found.pop(), found.is_empty()) {
         (Some(file), true) if file.name == import.url => Ok((site, file, format)),
@@ -181,8 +179,7 @@ async fn take(
 ) -> Result<FileRead, Error> {
     let began = std::time::Instant::now();
     let now = world.clock.now();
-    let gone = || Error::Internal(format!("entity {} is gone", set.entity));
-    let entity = ground.dataset.entities.iter().find(|e| *e.name == *set.entity).ok_or_else(gone)?;
+    let entity = ground.entity(&set.entity)?;
     let keys = audiences::key_entity(entity, import.key.as_deref());
     let (sender, rows) = mpsc::channel(CHUNKS_WAITING);
     let staging = audiences::stage(&world.store, ground, &keys, rows);

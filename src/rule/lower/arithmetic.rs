@@ -186,7 +186,7 @@ impl Lowering<'_> {
                     Dialect::Postgres => (Function::Sum, RANGE),
                     Dialect::Sqlite => (Function::UpperSum, "NOT BETWEEN -2147483648 AND 2147483647"),
                 };
-                let sum = self.plain_sum(many, filter.as_deref(), (typed.ty, function), value.as_deref());
+                let sum = self.correlated(many, filter.as_deref(), (typed.ty, function), value.as_deref());
                 self.custom(&format!("? {range}"), [sum])
             }
             _ => super::always(false),

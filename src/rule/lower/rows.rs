@@ -180,8 +180,9 @@ impl<'s> Lowering<'s> {
         if is_none_zero { self.custom("COALESCE(?, 0)", [found]) } else { found }
     }
 
-    /// A subquery per row: for what compares the rows with the row outside, or must not look at rows of others.
-    fn correlated(
+    /// A subquery per row: for what compares the rows with the row outside, or must not look at rows of others; and for a
+    /// sum whose range is asked, not kept.
+    pub(super) fn correlated(
         &mut self,
         many: &Many,
         filter: Option<&Typed>,
@@ -223,17 +224,6 @@ impl<'s> Lowering<'s> {
         select.expr_as(value, Alias::new("v"));
         let computed = aggregate(self, Expr::col((Alias::new(&each), Alias::new("v"))));
         Statement::select().expr(computed).from_subquery(select, Alias::new(&each)).to_owned()
-    }
-
-    /// A sum whose range is asked, not kept.
-    pub(super) fn plain_sum(
-        &mut self,
-        many: &Many,
-        filter: Option<&Typed>,
-        (ty, function): (Type, Function),
-        value: Option<&Typed>,
-    ) -> Expr {
-        self.correlated(many, filter, (ty, function), value)
     }
 
     pub(super) fn aggregate_call(

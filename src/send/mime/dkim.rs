@@ -89,7 +89,7 @@ impl Signer {
             self.selector,
             at.as_second(),
             names.join(":\r\n "),
-            base64(&Sha256::digest(relaxed_body(body)))
+            base64(Sha256::digest(relaxed_body(body)))
         );
         let mut signed = String::with_capacity(head.len() + unsigned.len());
         for (name, value) in &headers {

@@ -51,9 +51,6 @@ impl Domains {
     /// A message ended. One that was taken may bring the domain a place back, out of `connections` in all. Whether
     /// another of its messages may go now that could not.
     pub fn end(&mut self, domain: &str, begun: Begun, is_taken: bool, connections: usize) -> bool {
-        if self.slow.is_empty() {
-            return false;
-        }
         let Some(slow) = self.slow.get_mut(domain) else { return false };
         if begun.is_counted {
             slow.under_way = slow.under_way.saturating_sub(1);

@@ -22,6 +22,7 @@
 //! | [`rule`] | rule text becomes a typed expression becomes SQL |
 //! | [`run`] | when a campaign starts, and how a run's steps are evaluated |
 //! | [`send`] | claim, render, deliver, record; one file per provider |
+//! | [`review`] | what a change will do, told without doing it |
 //! | [`feedback`] | what comes back: people who withdraw |
 //! | [`ingest`] | files become rows of entities |
 //! | [`store`] | the relational store, in two dialects |
@@ -62,6 +63,7 @@ pub mod feedback;
 pub mod ingest;
 pub mod plan;
 pub mod reconcile;
+pub mod review;
 pub mod rule;
 pub mod run;
 pub mod send;

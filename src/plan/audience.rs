@@ -14,13 +14,18 @@ use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement, UnionType};
 use sha2::{Digest, Sha256};
 
-use super::{Finding, Library, Ref};
+use super::{CIRCLE, Finding, Library, MISSING_REFERENCE, Ref, missing_reference};
 use crate::{
     api::{
         AudienceSpec,
-        audience::{Combination, Form, Member, Parameter},
+        audience::{ACCEPT_SIZE, Combination, Form, Import, Member, Parameter},
+        dataset::FileFormat,
     },
-    rule::{Dialect, Inputs, Param, ParamType, Query, Rule, Schema, audiences_in, check, check_path, nearest},
+    ingest::format::is_named_as,
+    rule::{
+        Dialect, Inputs, Param, ParamType, Query, Rule, Schema, audiences_in, check, check_path, circle, nearest,
+        schema::Entity,
+    },
     run::schedule::Timetable,
     store::audience::{Kept, kept_keys},
 };
@@ -70,18 +75,13 @@ pub fn gather(mentions: &[Mention], of: (&str, &str), library: &dyn Library) -> 
     (gathering.specs, gathering.found)
 }
 
-/// An audience by itself, with all that it builds on.
-pub fn gather_one(
-    name: &str,
-    spec: &AudienceSpec,
-    namespace: &str,
-    library: &dyn Library,
-) -> Result<Specs, Vec<Finding>> {
+/// An audience by itself, with all that it builds on, as far as that is there.
+pub fn gather_one(name: &str, spec: &AudienceSpec, namespace: &str, library: &dyn Library) -> (Specs, Vec<Finding>) {
     let (of, way) = ((namespace, &*spec.dataset), vec![name.to_owned()]);
     let mut gathering = Gathering { of, library, specs: Specs::new(), found: vec![], way };
     mentions_of(name, spec).iter().for_each(|mention| gathering.follow(mention));
     gathering.specs.insert(name.to_owned(), spec.clone());
-    if gathering.found.is_empty() { Ok(gathering.specs) } else { Err(gathering.found) }
+    (gathering.specs, gathering.found)
 }
 
 struct Gathering<'a> {
@@ -100,25 +100,22 @@ impl Gathering<'_> {
         let finding =
             |message| Finding { span: mention.span.clone(), ..Finding::new(&mention.object, &mention.path, message) };
         if let Some(start) = self.way.iter().position(|on_way| on_way == name) {
-            let circle: Vec<&str> = self.way[start..].iter().chain([name]).map(String::as_str).collect();
-            self.found.push(finding(format!("the audiences go in a circle: {}", circle.join(" -> "))));
+            let circle = circle(self.way[start..].iter().map(String::as_str));
+            self.found.push(finding(format!("the audiences go in a circle: {circle}")).id(CIRCLE));
             return;
         }
         if self.specs.contains_key(name) {
             return;
         }
         let Some(spec) = self.library.audience(name) else {
-            let lost = if self.library.is_wrong_audience(name) {
-                finding(format!("Audience `{name}` is wrong itself, and that is said there"))
-            } else {
-                finding(format!("there is no Audience `{name}` in namespace {}", self.of.0))
-            };
-            self.found.push(Finding { is_missing_reference: true, ..lost });
+            let reference = ("Audience", name.as_str());
+            let lost = missing_reference(&mention.object, &mention.path, reference, self.of.0, self.library);
+            self.found.push(Finding { span: mention.span.clone(), ..lost });
             return;
         };
         if *spec.dataset != *self.of.1 {
             let message = format!("audience `{name}` is of dataset `{}`, not `{}`", spec.dataset, self.of.1);
-            self.found.push(finding(message));
+            self.found.push(finding(message).id(MISSING_REFERENCE));
             return;
         }
         self.specs.insert(name.clone(), spec.clone());
@@ -129,15 +126,14 @@ impl Gathering<'_> {
 }
 
 /// What makes an audience's rows, hashed: with it the keys that are kept are told from those of an earlier spec. When
-/// and whether it is refreshed, exported and guarded is not of it.
-fn definition(name: &str, specs: &Specs) -> String {
+/// and whether it is refreshed, exported and guarded is not of it. `known` are the definitions of what it builds on.
+fn definition(name: &str, spec: &AudienceSpec, known: &BTreeMap<String, String>) -> String {
+    let bare = AudienceSpec { refresh: None, export: None, guard: None, ..spec.clone() };
+    // A spec that came in as JSON goes out as JSON.
     let mut hash = Sha256::new();
-    if let Some(spec) = specs.get(name) {
-        let bare = AudienceSpec { refresh: None, export: None, guard: None, ..spec.clone() };
-        // A spec that came in as JSON goes out as JSON.
-        hash.update(serde_json::to_string(&bare).unwrap_or_default());
-        mentions_of(name, spec).iter().for_each(|mention| hash.update(definition(&mention.audience, specs)));
-    }
+    hash.update(serde_json::to_string(&bare).unwrap_or_default());
+    let below = mentions_of(name, spec);
+    below.iter().filter_map(|mention| known.get(&mention.audience)).for_each(|definition| hash.update(definition));
     hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
@@ -205,16 +201,21 @@ pub struct Sets {
 /// ([`known_to`]).
 pub fn compile(specs: &Specs, dataset: &str, schema: &Schema) -> Result<Sets, Vec<Finding>> {
     let (mut sets, mut found, mut seen) = (Sets::default(), vec![], BTreeSet::new());
+    let mut definitions = BTreeMap::new();
     for name in specs.keys() {
-        place(name, specs, &mut seen, &mut |name, spec| match compile_one(name, spec, specs, dataset, schema) {
-            Ok(set) => sets.all.push(set),
-            Err(finding) => found.push(finding),
+        place(name, specs, &mut seen, &mut |name, spec| {
+            let definition = definition(name, spec, &definitions);
+            definitions.insert(name.to_owned(), definition.clone());
+            match compile_one((name, definition), spec, specs, dataset, schema) {
+                Ok(set) => sets.all.push(set),
+                Err(wrong) => found.extend(wrong),
+            }
         });
     }
     if found.is_empty() { Ok(sets) } else { Err(found) }
 }
 
-/// Gives each audience once, behind those that it builds on. There is no circle: [`gather`] would have found it.
+/// Gives each audience once, behind those that it builds on; of those in a circle, which [`gather`] finds, any first.
 fn place<'s>(
     name: &str,
     specs: &'s Specs,
@@ -236,54 +237,100 @@ pub fn known_to(mut schema: Schema, specs: &Specs) -> Schema {
     schema
 }
 
-fn compile_one(name: &str, spec: &AudienceSpec, specs: &Specs, dataset: &str, schema: &Schema) -> Result<Set, Finding> {
+fn compile_one(
+    (name, definition): (&str, String),
+    spec: &AudienceSpec,
+    specs: &Specs,
+    dataset: &str,
+    schema: &Schema,
+) -> Result<Set, Vec<Finding>> {
     let owner = Ref::new("Audience", name);
-    let Some(entity) = schema.entity(&spec.entity) else {
-        let mut finding =
-            Finding::new(&owner, "spec.entity", format!("dataset `{dataset}` has no entity `{}`", spec.entity));
-        finding.hint = nearest(&spec.entity, schema.entities.keys().map(String::as_str))
-            .map(|near| format!("did you mean `{near}`?"));
-        return Err(finding);
-    };
+    let mut found = vec![];
     // Not a rule of the CRD: CEL knows no field whose values may be of any type.
     if !spec.parameters.is_empty() && spec.rule.is_none() {
         let message = "parameters belong to a rule: they stand beside `where`";
-        return Err(Finding::new(&owner, "spec.parameters", message));
+        found.push(Finding::new(&owner, "spec.parameters", message));
     }
-    let source = match spec.form() {
+    let refresh = match spec.refresh.as_ref().map(|refresh| Timetable::cron(&refresh.cron, &refresh.time_zone)) {
+        Some(Err(wrong)) => {
+            found.push(Finding::of_schedule(&owner, "spec.refresh", wrong));
+            None
+        }
+        table => table.and_then(Result::ok),
+    };
+    let Some(entity) = schema.entity(&spec.entity) else {
+        let message = format!("dataset `{dataset}` has no entity `{}`", spec.entity);
+        let known = schema.entities.keys().map(String::as_str);
+        found.push(Finding::new(&owner, "spec.entity", message).suggest(&spec.entity, known));
+        return Err(found);
+    };
+    check_edges(&owner, spec, schema, &mut found);
+    match source(&owner, spec, specs, (schema, entity)) {
+        Ok(source) if found.is_empty() => Ok(Set {
+            name: name.to_owned(),
+            entity: spec.entity.to_string(),
+            definition,
+            params: spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect(),
+            refresh,
+            source,
+        }),
+        source => {
+            found.extend(source.err().into_iter().flatten());
+            Err(found)
+        }
+    }
+}
+
+/// What the audience's rows come from.
+fn source(
+    owner: &Ref,
+    spec: &AudienceSpec,
+    specs: &Specs,
+    (schema, entity): (&Schema, &Entity),
+) -> Result<Source, Vec<Finding>> {
+    match spec.form() {
         None => {
             let message = "an audience is exactly one of where, union, intersect, subtract, saved, import, sql";
-            return Err(Finding::new(&owner, "spec", message));
+            Err(vec![Finding::new(owner, "spec", message)])
         }
         Some(Form::Rule(text)) => {
             let types = spec.parameters.iter().map(|(k, v)| (k.clone(), param_type(v))).collect();
             let rule = check(text, schema, &spec.entity, &types);
-            Source::Rule(Box::new(rule.map_err(|problem| Finding::of_problem(&owner, "spec.where", problem))?))
+            rule.map(|rule| Source::Rule(Box::new(rule)))
+                .map_err(|problem| Finding::of_problems(owner, "spec.where", problem))
         }
-        Some(Form::Combined(combination, members)) => combined(&owner, spec, combination, members, specs)?,
-        Some(Form::Saved) => Source::Saved,
+        Some(Form::Combined(combination, members)) => combined(owner, spec, combination, members, specs),
+        Some(Form::Saved) => Ok(Source::Saved),
         Some(Form::Import(import)) => {
+            let mut found = vec![];
             if import.key.is_some() && entity.key.len() > 1 {
                 let message = format!("the key of {} has several fields ({})", entity.name, entity.key.join(", "));
                 let hint = "leave `key` out: the columns have the names of the fields";
-                return Err(Finding::new(&owner, "spec.import.key", message).hint(hint));
+                found.push(Finding::new(owner, "spec.import.key", message).hint(hint));
             }
-            Source::Import
+            if let Err(message) = import_format(import) {
+                found.push(Finding::new(owner, "spec.import.url", message));
+            }
+            if found.is_empty() { Ok(Source::Import) } else { Err(found) }
         }
-        Some(Form::Sql(text)) => {
-            let only = crate::store::readonly::only_statement(text);
-            Source::Sql(only.map_err(|message| Finding::new(&owner, "spec.sql", message))?.to_owned())
-        }
-    };
-    let refresh = check_edges(&owner, spec, schema)?;
-    Ok(Set {
-        name: name.to_owned(),
-        entity: spec.entity.to_string(),
-        definition: definition(name, specs),
-        params: spec.parameters.iter().map(|(k, v)| (k.clone(), param(v))).collect(),
-        refresh,
-        source,
-    })
+        Some(Form::Sql(text)) => match crate::store::readonly::only_statement(text) {
+            Ok(only) => Ok(Source::Sql(only.to_owned())),
+            Err(message) => Err(vec![Finding::new(owner, "spec.sql", message)]),
+        },
+    }
+}
+
+/// How the file of an import is read.
+///
+/// # Errors
+/// If nothing says so.
+pub fn import_format(import: &Import) -> Result<FileFormat, String> {
+    let url = &import.url;
+    let told = || [FileFormat::CSV, FileFormat::JSONL, FileFormat::Parquet].into_iter().find(|f| is_named_as(*f, url));
+    import
+        .format
+        .or_else(told)
+        .ok_or_else(|| format!("`{url}` does not say its format by its name; say it with `format`"))
 }
 
 fn combined(
@@ -292,8 +339,8 @@ fn combined(
     combination: Combination,
     members: &[Member],
     specs: &Specs,
-) -> Result<Source, Finding> {
-    let mut parts = vec![];
+) -> Result<Source, Vec<Finding>> {
+    let (mut parts, mut found) = (vec![], vec![]);
     for (index, member) in members.iter().enumerate() {
         let path = |field: &str| format!("spec.{}[{index}].{field}", combination.word());
         // What was not gathered is missing, and that is said.
@@ -301,30 +348,41 @@ fn combined(
         if other.entity != spec.entity {
             let message =
                 format!("audience `{}` holds rows of {}, not of {}", member.reference, other.entity, spec.entity);
-            return Err(Finding::new(owner, path("ref"), message));
+            found.push(Finding::new(owner, path("ref"), message));
+            continue;
         }
-        let own = own_params(&member.reference, other, &member.params)
-            .map_err(|(key, finding)| finding.into_finding(owner, path(&format!("params.{key}"))))?;
-        parts.push((member.reference.to_string(), own));
+        match own_params(&member.reference, other, &member.params) {
+            Ok(own) => parts.push((member.reference.to_string(), own)),
+            Err((key, misfit)) => found.push(misfit.into_finding(owner, path(&format!("params.{key}")))),
+        }
     }
-    Ok(Source::Combined(combination, parts))
+    if found.is_empty() { Ok(Source::Combined(combination, parts)) } else { Err(found) }
 }
 
-/// What stands around an audience: its guard, what it exports, its schedule.
-fn check_edges(owner: &Ref, spec: &AudienceSpec, schema: &Schema) -> Result<Option<Timetable>, Finding> {
+/// What stands around an audience: its guard, what it exports.
+fn check_edges(owner: &Ref, spec: &AudienceSpec, schema: &Schema, found: &mut Vec<Finding>) {
     if let Some(problem) = spec.guard.as_ref().and_then(|guard| guard.problem()) {
-        return Err(Finding::new(owner, "spec.guard.maxChange", problem).hint("write it as 20% or 500"));
+        found.push(Finding::new(owner, "spec.guard.maxChange", problem).hint("write it as 20% or 500"));
     }
     for (index, field) in spec.export.iter().flat_map(|e| &e.fields).enumerate() {
         let path = format!("spec.export.fields[{index}]");
-        let reached =
-            check_path(field, schema, &spec.entity).map_err(|problem| Finding::of_problem(owner, &path, problem))?;
-        if reached.is_many || reached.field.is_none() {
-            return Err(Finding::new(owner, path, format!("`{field}` must lead to one field")));
+        match check_path(field, schema, &spec.entity) {
+            Err(problem) => found.push(Finding::of_problem(owner, path, problem)),
+            Ok(reached) if reached.is_many || reached.field.is_none() => {
+                found.push(Finding::new(owner, path, format!("`{field}` must lead to one field")));
+            }
+            Ok(_) => {}
         }
     }
-    let table = spec.refresh.as_ref().map(|refresh| Timetable::cron(&refresh.cron, &refresh.time_zone)).transpose();
-    table.map_err(|(field, message)| Finding::new(owner, format!("spec.refresh.{field}"), message))
+}
+
+/// The size that a person let pass, by its annotation.
+///
+/// # Errors
+/// If that is no number.
+pub fn accepted(annotations: &BTreeMap<String, String>) -> Result<Option<i64>, String> {
+    let Some(text) = annotations.get(ACCEPT_SIZE) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| format!("annotation {ACCEPT_SIZE}: `{text}` is not a number of rows"))
 }
 
 /// What is wrong with a parameter's value.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sea_query::SelectStatement;
 
 use super::{
-    Bundle, Finding, Ref,
+    Bundle, CIRCLE, Finding, Ref,
     activity::{self, Compiled, Output},
     audience::{self, Sets},
     message::EmailPlan,
@@ -85,30 +85,23 @@ pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Fin
         Ok(sets) => (sets, vec![]),
         Err(found) => (Sets::default(), found),
     };
-    let mut graph = Graph { outputs: BTreeMap::new(), read: BTreeSet::new(), found: vec![] };
-    graph.found.extend(wrong);
-    graph.find_cycles(&this, &bundle.campaign.steps);
+    let mut graph = Graph { outputs: BTreeMap::new(), read: BTreeSet::new(), found: wrong };
+    graph.found.extend(check_order(&this, &bundle.campaign.steps));
     let mut steps = vec![];
-    if graph.found.is_empty() {
-        for (index, declared) in bundle.campaign.steps.iter().enumerate() {
-            if let Some(step) = graph.step(&this, bundle, &schema, index, declared) {
-                steps.push(step);
-            }
-        }
-        if graph.found.is_empty() {
-            graph.find_unread(&this, &bundle.campaign.steps, &steps);
+    let is_ordered = |index: &usize| !reads_later(&bundle.campaign.steps, *index);
+    for (index, declared) in bundle.campaign.steps.iter().enumerate().filter(|(index, _)| is_ordered(index)) {
+        if let Some(step) = graph.step(&this, bundle, &schema, index, declared) {
+            steps.push(step);
         }
     }
-    if bundle.campaign.steps.iter().all(|s| !matches!(s.activity, Activity::Email(_))) && graph.found.is_empty() {
-        graph.found.push(Finding::new(&this, "spec.steps", "no step sends anything").hint("add a step with `email`"));
+    if (0..bundle.campaign.steps.len()).all(|index| is_ordered(&index)) {
+        graph.find_unread(&this, &bundle.campaign.steps, &steps);
     }
     let topic = &bundle.campaign.topic;
     if !bundle.dataset.topics.iter().any(|t| t.name == *topic) {
-        let mut finding =
-            Finding::new(&this, "spec.topic", format!("dataset `{}` has no topic `{topic}`", bundle.campaign.dataset));
-        finding.hint = nearest(topic, bundle.dataset.topics.iter().map(|t| &*t.name))
-            .map(|near| format!("did you mean `{near}`?"));
-        graph.found.push(finding);
+        let message = format!("dataset `{}` has no topic `{topic}`", bundle.campaign.dataset);
+        let known = bundle.dataset.topics.iter().map(|t| &*t.name);
+        graph.found.push(Finding::new(&this, "spec.topic", message).suggest(topic, known));
     }
     fetch_what_is_read(&mut steps);
     if graph.found.is_empty() { Ok(Plan { schema, dialect, sets, steps }) } else { Err(graph.found) }
@@ -143,27 +136,42 @@ struct Graph {
     found: Vec<Finding>,
 }
 
-impl Graph {
-    /// A step reads only what stands before it; naming a later step or itself would be a circle or a mistake in order.
-    fn find_cycles(&mut self, this: &Ref, steps: &[Declared]) {
-        let position = |name: &str| steps.iter().position(|s| *s.name == *name.split('.').next().unwrap_or(name));
-        for (index, step) in steps.iter().enumerate() {
-            for (path, name) in inputs_of(step) {
-                let Some(other) = position(name).filter(|other| *other >= index) else { continue };
-                let at = format!("spec.steps[{index}].{path}");
-                let back = reaches(steps, other, index, &position);
-                let message = match back {
-                    Some(circle) => format!("the steps go in a circle: {circle}"),
-                    None => {
-                        format!("`{name}` comes after `{}`, and a step reads only what stands before it", step.name)
-                    }
-                };
-                let finding = Finding::new(this, at, message);
-                self.found.push(if other == index { finding } else { finding.hint("move the step up") });
-            }
+/// A step reads only what stands before it; naming a later step or itself would be a circle or a mistake in order.
+pub(super) fn check_order(this: &Ref, steps: &[Declared]) -> Vec<Finding> {
+    let mut found = vec![];
+    for (index, step) in steps.iter().enumerate() {
+        for (path, name) in inputs_of(step) {
+            let Some(other) = position(steps, name).filter(|other| *other >= index) else { continue };
+            let at = format!("spec.steps[{index}].{path}");
+            let finding = match reaches(steps, other, index) {
+                Some(circle) => Finding::new(this, at, format!("the steps go in a circle: {circle}")).id(CIRCLE),
+                None => {
+                    let message =
+                        format!("`{name}` comes after `{}`, and a step reads only what stands before it", step.name);
+                    Finding::new(this, at, message)
+                }
+            };
+            found.push(if other == index { finding } else { finding.hint("move the step up") });
         }
     }
+    if steps.iter().all(|step| !matches!(step.activity, Activity::Email(_))) {
+        found.push(Finding::new(this, "spec.steps", "no step sends anything").hint("add a step with `email`"));
+    }
+    found
+}
 
+/// The step that `step` or `step.branch` is an output of.
+fn position(steps: &[Declared], name: &str) -> Option<usize> {
+    let owner = name.split('.').next().unwrap_or(name);
+    steps.iter().position(|step| *step.name == *owner)
+}
+
+/// Whether a step names itself or one behind it as an input.
+fn reads_later(steps: &[Declared], index: usize) -> bool {
+    inputs_of(&steps[index]).into_iter().any(|(_, name)| position(steps, name).is_some_and(|other| other >= index))
+}
+
+impl Graph {
     fn step(
         &mut self,
         this: &Ref,
@@ -229,26 +237,30 @@ impl Graph {
 
     /// The output that `name` stands for, with its entity.
     fn resolve(&mut self, this: &Ref, steps: &[Declared], index: usize, path: &str, name: &str) -> Option<Output> {
+        // Whatever becomes of this step, it was meant to read it.
+        self.read.insert(name.to_owned());
         if let Some(output) = self.outputs.get(name) {
-            self.read.insert(name.to_owned());
             return Some(output.clone());
         }
         let at = format!("spec.steps[{index}].{path}");
         let branches: Vec<&str> =
             self.outputs.keys().filter(|o| o.starts_with(&format!("{name}."))).map(String::as_str).collect();
         let finding = match steps.iter().find(|s| *s.name == *name) {
-            Some(_) if !branches.is_empty() => Finding::new(this, at, format!("`{name}` has several outputs"))
-                .hint(format!("name one of {}", branches.join(", "))),
+            Some(_) if !branches.is_empty() => {
+                let hint = format!("name one of {}", branches.join(", "));
+                self.read.extend(branches.into_iter().map(str::to_owned).collect::<Vec<_>>());
+                Finding::new(this, at, format!("`{name}` has several outputs")).hint(hint)
+            }
             Some(s) if matches!(s.activity, Activity::Email(_)) => {
                 Finding::new(this, at, format!("`{name}` sends messages and has no output to read"))
             }
             // The step is wrong itself, and that is said there.
             Some(_) => return None,
             None => {
-                let known = self.outputs.keys().map(String::as_str);
-                let mut finding = Finding::new(this, at, format!("there is no step or branch `{name}`"));
-                finding.hint = nearest(name, known).map(|near| format!("did you mean `{near}`?"));
-                finding
+                let known = || self.outputs.keys().map(String::as_str);
+                // What it was most likely meant to read is not unread.
+                self.read.extend(nearest(name, known()).map(str::to_owned));
+                Finding::new(this, at, format!("there is no step or branch `{name}`")).suggest(name, known())
             }
         };
         self.found.push(finding);
@@ -267,16 +279,18 @@ impl Graph {
         self.resolve(this, steps, index, "name", &name)
     }
 
-    fn find_unread(&mut self, this: &Ref, declared: &[Declared], steps: &[Step]) {
-        for (index, step) in steps.iter().enumerate() {
+    fn find_unread(&mut self, this: &Ref, all: &[Declared], steps: &[Step]) {
+        // A step that is wrong itself was not compiled.
+        for step in steps {
+            let found = all.iter().enumerate().find(|(_, declared)| *declared.name == step.name);
+            let Some((index, declared)) = found else { continue };
             for output in &step.outputs {
                 let is_read = self.read.contains(&output.name);
-                let path = format!("spec.steps[{index}]{}", output.path);
-                let may_be_unused = output.is_unused || declared.get(index).is_some_and(|d| d.unused);
-                if !is_read && !may_be_unused {
-                    let message = format!("nothing reads `{}`", output.name);
-                    self.found
-                        .push(Finding::new(this, path, message).hint("read it in a later step, or say `unused: true`"));
+                if !is_read && !output.is_unused && !declared.unused {
+                    let path = format!("spec.steps[{index}]{}", output.path);
+                    let finding = Finding::new(this, path, format!("nothing reads `{}`", output.name));
+                    let hint = "read it in a later step, or say `unused: true`";
+                    self.found.push(finding.id("unread-output").hint(hint));
                 }
             }
         }
@@ -318,7 +332,7 @@ fn inputs_of(step: &Declared) -> Vec<(String, &str)> {
 }
 
 /// The way from one step back to another, if its inputs lead there.
-fn reaches(steps: &[Declared], from: usize, to: usize, position: &dyn Fn(&str) -> Option<usize>) -> Option<String> {
+fn reaches(steps: &[Declared], from: usize, to: usize) -> Option<String> {
     let mut ways = vec![vec![from]];
     let mut seen = BTreeSet::new();
     while let Some(way) = ways.pop() {
@@ -328,7 +342,7 @@ fn reaches(steps: &[Declared], from: usize, to: usize, position: &dyn Fn(&str) -
             return Some(names.join(" -> "));
         }
         if seen.insert(at) {
-            let next = inputs_of(&steps[at]).into_iter().filter_map(|(_, name)| position(name));
+            let next = inputs_of(&steps[at]).into_iter().filter_map(|(_, name)| position(steps, name));
             ways.extend(next.map(|n| way.iter().copied().chain([n]).collect()));
         }
     }

@@ -95,7 +95,10 @@ pub struct Scope<'a> {
 pub fn template_findings(owner: &Ref, problems: Vec<TemplateProblem>) -> Vec<Finding> {
     problems
         .into_iter()
-        .map(|p| Finding { span: Some(p.span), hint: p.hint, ..Finding::new(owner, p.path, p.message) })
+        .map(|p| {
+            let finding = Finding::new(owner, p.path, p.message).id("invalid-template");
+            Finding { span: Some(p.span), hint: p.hint, ..finding }
+        })
         .collect()
 }
 
@@ -108,7 +111,7 @@ pub fn resolve_reads(
     let (mut columns, mut extras, mut found) = (vec![], Extras::default(), vec![]);
     for read in reads {
         let finding = |at: &Read, (message, hint): Wrong| {
-            let finding = Finding::new(owner, &at.path, message);
+            let finding = Finding::new(owner, &at.path, message).id("unknown-variable");
             Finding { span: Some(at.span.clone()), hint, ..finding }
         };
         let enriched = read.names.first().and_then(|first| extra::named(scope.enriched, first));

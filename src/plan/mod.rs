@@ -5,6 +5,7 @@
 
 pub mod activity;
 pub mod audience;
+pub mod check;
 pub mod dataset;
 mod graph;
 pub mod message;
@@ -19,7 +20,8 @@ use crate::{
         AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
         step::{Activity, AudienceStep},
     },
-    rule::{Dialect, Schema},
+    rule::{Dialect, Problem, Schema, nearest},
+    run::schedule::Misdated,
 };
 
 pub use graph::{Plan, Step};
@@ -49,7 +51,16 @@ pub struct Finding {
     pub hint: Option<String>,
     /// The object itself is right; something it refers to is not there.
     pub is_missing_reference: bool,
+    /// What it refers to is wrong, and that is said there.
+    pub is_consequence: bool,
+    /// The rule that says so, such as `missing-reference`. It stays the same for good.
+    pub id: &'static str,
 }
+
+const INVALID_SPEC: &str = "invalid-spec";
+const MISSING_REFERENCE: &str = "missing-reference";
+const UNKNOWN_NAME: &str = "unknown-name";
+pub(crate) const CIRCLE: &str = "circle";
 
 impl Finding {
     pub fn new(object: &Ref, path: impl Into<String>, message: impl Into<String>) -> Self {
@@ -60,11 +71,37 @@ impl Finding {
             message: message.into(),
             hint: None,
             is_missing_reference: false,
+            is_consequence: false,
+            id: INVALID_SPEC,
         }
     }
 
-    pub(crate) fn of_problem(object: &Ref, path: impl Into<String>, problem: crate::rule::Problem) -> Self {
-        Self { span: Some(problem.span), hint: problem.hint, ..Self::new(object, path, problem.message) }
+    pub(crate) fn of_problem(object: &Ref, path: impl Into<String>, problem: Problem) -> Self {
+        let Problem { message, span, hint, id, is_consequence, .. } = problem;
+        Self { span: Some(span), hint, id, is_consequence, ..Self::new(object, path, message) }
+    }
+
+    /// All that is wrong with one rule.
+    pub(crate) fn of_problems(object: &Ref, path: &str, problem: Problem) -> Vec<Self> {
+        problem.all().into_iter().map(|problem| Self::of_problem(object, path, problem)).collect()
+    }
+
+    pub(crate) fn of_schedule(object: &Ref, at: &str, wrong: Misdated) -> Self {
+        Self::new(object, format!("{at}.{}", wrong.field), wrong.message).id(wrong.id)
+    }
+
+    #[must_use]
+    pub fn id(mut self, id: &'static str) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// Nothing has the name that was `written`; adds "did you mean" if one of `known` is near.
+    #[must_use]
+    pub fn suggest<'n>(mut self, written: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        self.id = UNKNOWN_NAME;
+        self.hint = nearest(written, known).map(|near| format!("did you mean `{near}`?"));
+        self
     }
 
     #[must_use]
@@ -100,12 +137,15 @@ pub struct Bundle {
 pub trait Library {
     fn dataset(&self, name: &str) -> Option<DatasetSpec>;
     fn audience(&self, name: &str) -> Option<AudienceSpec>;
-    /// Whether an Audience of that name is declared and cannot be taken, as it is wrong itself.
-    fn is_wrong_audience(&self, _name: &str) -> bool {
+    /// Whether an object of that kind and name is declared and cannot be taken, as it is wrong itself.
+    fn is_wrong(&self, _kind: &str, _name: &str) -> bool {
         false
     }
     fn channel(&self, name: &str) -> Option<ChannelSpec>;
     fn template(&self, name: &str) -> Option<MessageTemplateSpec>;
+    fn campaign(&self, _name: &str) -> Option<CampaignSpec> {
+        None
+    }
 }
 
 impl Bundle {
@@ -116,11 +156,23 @@ impl Bundle {
         campaign: &CampaignSpec,
         library: &dyn Library,
     ) -> Result<Self, Vec<Finding>> {
+        match Self::gather_some(namespace, name, campaign, library) {
+            (Some(bundle), missing) if missing.is_empty() => Ok(bundle),
+            (_, missing) => Err(missing),
+        }
+    }
+
+    /// Gathers what is there of it; nothing without its Dataset.
+    fn gather_some(
+        namespace: &str,
+        name: &str,
+        campaign: &CampaignSpec,
+        library: &dyn Library,
+    ) -> (Option<Self>, Vec<Finding>) {
         let this = Ref::new("Campaign", name);
         let mut missing = vec![];
         let mut lost = |kind: &str, name: &str, path: String| {
-            let finding = Finding::new(&this, path, format!("there is no {kind} `{name}` in namespace {namespace}"));
-            missing.push(Finding { is_missing_reference: true, ..finding });
+            missing.push(missing_reference(&this, path, (kind, name), namespace, library));
         };
         let dataset = library.dataset(&campaign.dataset);
         if dataset.is_none() {
@@ -160,12 +212,8 @@ impl Bundle {
         let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);
         missing.extend(found);
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
-        match dataset {
-            Some(dataset) if missing.is_empty() => {
-                Ok(Self { namespace, name, campaign, dataset, audiences, saved, channels, templates })
-            }
-            _ => Err(missing),
-        }
+        let with = |dataset| Self { namespace, name, campaign, dataset, audiences, saved, channels, templates };
+        (dataset.map(with), missing)
     }
 
     /// The text that the store keeps, and its hash.
@@ -183,8 +231,31 @@ impl Bundle {
         graph::compile(self, dialect)
     }
 
+    /// What can be said of the steps without a Dataset.
+    fn check_order(campaign: &CampaignSpec, name: &str) -> Vec<Finding> {
+        graph::check_order(&Ref::new("Campaign", name), &campaign.steps)
+    }
+
     pub(crate) fn schema(&self, dialect: Dialect) -> Schema {
         let schema = dataset::schema_of(&self.dataset, &self.namespace, &self.campaign.dataset, dialect);
         audience::known_to(schema, &self.audiences)
     }
+}
+
+/// An object that another one names and that is not there, or is wrong itself.
+fn missing_reference(
+    this: &Ref,
+    path: impl Into<String>,
+    (kind, name): (&str, &str),
+    namespace: &str,
+    library: &dyn Library,
+) -> Finding {
+    let is_wrong = library.is_wrong(kind, name);
+    let message = if is_wrong {
+        format!("{kind} `{name}` is wrong itself, and that is said there")
+    } else {
+        format!("there is no {kind} `{name}` in namespace {namespace}")
+    };
+    let finding = Finding::new(this, path, message).id(MISSING_REFERENCE);
+    Finding { is_missing_reference: true, is_consequence: is_wrong, ..finding }
 }

@@ -11,16 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Action, Error, LOOK_AHEAD_MAX, World, sentence, stand};
 use crate::{
     api::{
-        AudienceSpec, AudienceStatus, DatasetSpec,
+        AudienceSpec, AudienceStatus,
         audience::{ACCEPT_SIZE, Form},
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{
-        Finding, Library,
-        audience::{self as plan, Sets},
-        dataset,
-    },
-    rule::Schema,
+    plan::{Finding, audience as plan, check},
     run::audiences::Ground,
     source::{Weight, catalog::Object},
     store::audience::Known,
@@ -29,13 +24,6 @@ use crate::{
 const EXPORTED: &str = "Exported";
 /// How soon a file that could not be written is tried again.
 const EXPORT_AGAIN: Duration = Duration::from_secs(60);
-
-/// An audience that fits its dataset, with all that it builds on.
-struct Valid {
-    dataset: DatasetSpec,
-    schema: Schema,
-    sets: Sets,
-}
 
 /// What a look came to.
 struct Looked {
@@ -62,7 +50,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     if let Some(owner) = &world.not_mine {
         return refuse(object, Standing::Stalled(Reason::StoreNotMine, owner.clone()), world).await;
     }
-    let accepted = match accepted(object) {
+    let accepted = match plan::accepted(&object.annotations) {
         Ok(accepted) => accepted,
         Err(message) => return refuse(object, Standing::Stalled(Reason::Invalid, message), world).await,
     };
@@ -93,7 +81,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     })
 }
 
-fn validate(object: &Object, spec: &AudienceSpec, world: &World) -> Result<Valid, Standing> {
+fn validate(object: &Object, spec: &AudienceSpec, world: &World) -> Result<check::Audience, Standing> {
     let (namespace, name) = (&object.key.namespace, &object.key.name);
     let library = world.catalog.library(namespace);
     let invalid = |found: Vec<Finding>| {
@@ -101,25 +89,12 @@ fn validate(object: &Object, spec: &AudienceSpec, world: &World) -> Result<Valid
         let reason = if is_missing { Reason::NotFound } else { Reason::Invalid };
         Standing::Stalled(reason, sentence(&found, &object.key))
     };
-    let Some(declared) = library.dataset(&spec.dataset) else {
-        let message = format!("there is no Dataset `{}` in namespace {namespace}", spec.dataset);
-        return Err(Standing::Stalled(Reason::NotFound, message));
-    };
-    let specs = plan::gather_one(name, spec, namespace, &library).map_err(invalid)?;
-    let schema = dataset::schema_of(&declared, namespace, &spec.dataset, world.store.dialect());
-    let schema = plan::known_to(schema, &specs);
-    let sets = plan::compile(&specs, &spec.dataset, &schema).map_err(invalid)?;
+    let valid = check::audience((namespace, name), spec, &library, world.store.dialect()).map_err(invalid)?;
     if matches!(spec.form(), Some(Form::Sql(_))) && !world.store.may_run_sql(namespace) {
         let message = format!("namespace {namespace} may not run statements of its own; see --sql of the controller");
         return Err(Standing::Stalled(Reason::NotAllowed, message));
     }
-    Ok(Valid { dataset: declared, schema, sets })
-}
-
-/// The size that a person let pass.
-fn accepted(object: &Object) -> Result<Option<i64>, String> {
-    let Some(text) = object.annotations.get(ACCEPT_SIZE) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| format!("annotation {ACCEPT_SIZE}: `{text}` is not a number of rows"))
+    Ok(valid)
 }
 
 async fn refuse(object: &Object, standing: Standing, world: &World) -> Result<Action, Error> {

@@ -12,11 +12,11 @@ use super::{Action, Error, LOOK_AHEAD_MAX, World, sentence, stand};
 use crate::{
     api::{
         CampaignRunSpec, CampaignSpec, CampaignStatus,
-        campaign::{CAMPAIGN_NAME_CHARS_MAX, OnDelete, Overlap},
+        campaign::{OnDelete, Overlap},
         campaign_run::Mode,
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{Bundle, Finding, Ref},
+    plan::{Bundle, Finding, Ref, check},
     run::schedule::Timetable,
     send::gate::Gate,
     source::{Key, Kind, Weight, catalog::Object},
@@ -84,25 +84,19 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
 }
 
 fn validate(object: &Object, spec: &CampaignSpec, world: &World) -> Result<Valid, Standing> {
-    let this = Ref::new("Campaign", &object.key.name);
     let invalid = |found: Vec<Finding>| {
         let is_missing = found.iter().all(|f| f.is_missing_reference);
         let reason = if is_missing { Reason::NotFound } else { Reason::Invalid };
         Standing::Stalled(reason, sentence(&found, &object.key))
     };
-    if object.key.name.chars().count() > CAMPAIGN_NAME_CHARS_MAX {
-        let message = format!("a campaign's name has at most {CAMPAIGN_NAME_CHARS_MAX} characters");
-        return Err(invalid(vec![Finding::new(&this, "metadata.name", message)]));
-    }
-    let timetable = spec.schedule.as_ref().map(Timetable::of).transpose();
-    let timetable = timetable
-        .map_err(|(field, message)| invalid(vec![Finding::new(&this, format!("spec.schedule.{field}"), message)]))?;
-    let library = world.catalog.library(&object.key.namespace);
-    let bundle = Bundle::gather(&object.key.namespace, &object.key.name, spec, &library).map_err(invalid)?;
-    bundle.compile(world.store.dialect()).map_err(invalid)?;
+    let (namespace, name) = (&object.key.namespace, &object.key.name);
+    let library = world.catalog.library(namespace);
+    let checked = check::campaign((namespace, name), spec, &library, world.store.dialect());
+    let check::Campaign { bundle, timetable, .. } = checked.map_err(invalid)?;
     if world.gate == Gate::Live && timetable.as_ref().is_some_and(|t| t.not_after() == Some(None)) {
         let message =
             "an immediate schedule needs `notAfter` at live delivery, so that a restored cluster sends nothing old";
+        let this = Ref::new("Campaign", name);
         return Err(invalid(vec![Finding::new(&this, "spec.schedule.immediate", message)]));
     }
     let revision = bundle.revision().map_err(|e| Standing::Stalled(Reason::Invalid, e.to_string()))?;

@@ -12,7 +12,7 @@ use crate::{
         campaign_run::{ChannelStepStatus, Mode, StepPhase, StepStatus, Totals},
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{Bundle, Finding},
+    plan::{Finding, check},
     run::advance::{self, Progress},
     source::{Key, Kind, catalog::Object, mark_of},
     store::campaign::{NewRun, Origin, Run, State, StepCount, StepState},
@@ -85,13 +85,11 @@ async fn create(object: &Object, spec: &CampaignRunSpec, world: &World) -> Resul
     };
     let library = world.catalog.library(&object.key.namespace);
     let invalid = |found: Vec<Finding>| Standing::Stalled(Reason::Invalid, sentence(&found, &object.key));
-    let bundle = match Bundle::gather(&object.key.namespace, &spec.campaign, &declared, &library) {
-        Ok(bundle) => bundle,
+    let named = (object.key.namespace.as_str(), &*spec.campaign);
+    let bundle = match check::campaign(named, &declared, &library, world.store.dialect()) {
+        Ok(checked) => checked.bundle,
         Err(found) => return Ok(Err(invalid(found))),
     };
-    if let Err(found) = bundle.compile(world.store.dialect()) {
-        return Ok(Err(invalid(found)));
-    }
     if !campaign.is_ready() || !world.loaded.contains(&object.key.namespace, &declared.dataset) {
         let message = format!("campaign `{}` is not ready", spec.campaign);
         return Ok(Err(Standing::Working(Reason::DependencyNotReady, message)));

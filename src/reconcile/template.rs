@@ -6,8 +6,7 @@ use crate::{
         MessageTemplateSpec, MessageTemplateStatus,
         condition::{Reason, Standing},
     },
-    plan::{Ref, message::template_findings},
-    send::template::Template,
+    plan::check,
     source::catalog::Object,
 };
 
@@ -29,11 +28,9 @@ fn validate(object: &Object, spec: &Result<MessageTemplateSpec, String>) -> Stan
         Ok(spec) => spec,
         Err(message) => return Standing::Stalled(Reason::Invalid, message.clone()),
     };
-    match Template::compile(spec) {
-        Ok(_) => Standing::Ready(Reason::Accepted, "the template compiles".to_owned()),
-        Err(problems) => {
-            let found = template_findings(&Ref::new("MessageTemplate", &object.key.name), problems);
-            Standing::Stalled(Reason::Invalid, sentence(&found, &object.key))
-        }
+    let found = check::template(&object.key.name, spec);
+    if found.is_empty() {
+        return Standing::Ready(Reason::Accepted, "the template compiles".to_owned());
     }
+    Standing::Stalled(Reason::Invalid, sentence(&found, &object.key))
 }

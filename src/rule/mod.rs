@@ -28,10 +28,10 @@ use std::{
 
 use sea_query::SelectStatement;
 
-pub use check::{audiences_in, check, check_condition, check_value};
+pub use check::{audiences_in, check, check_condition, check_syntax, check_value};
 pub use fault::FaultPlace;
 pub use path::{Path, check_path};
-pub use problem::{Problem, nearest};
+pub use problem::{Problem, circle, nearest};
 pub use query::Query;
 pub use schema::{Dialect, FieldType, Schema};
 

@@ -12,11 +12,28 @@ pub struct Problem {
     /// Bytes in the rule's text.
     pub span: Range<usize>,
     pub hint: Option<String>,
+    /// A stable name for problems of its kind.
+    pub id: &'static str,
+    /// What the rule uses is wrong, and that is said at its own place.
+    pub is_consequence: bool,
+    /// What else is wrong with the same rule.
+    pub others: Vec<Problem>,
 }
+
+const INVALID: &str = "invalid-rule";
+const UNKNOWN_NAME: &str = "unknown-name";
 
 impl Problem {
     pub fn new(message: impl Into<String>, span: Range<usize>) -> Self {
-        Self { message: message.into(), span, hint: None }
+        Self { message: message.into(), span, hint: None, id: INVALID, is_consequence: false, others: vec![] }
+    }
+
+    /// It and the others, in their order in the text.
+    pub fn all(mut self) -> Vec<Self> {
+        let mut all = std::mem::take(&mut self.others);
+        all.push(self);
+        all.sort_by_key(|problem| problem.span.start);
+        all
     }
 
     #[must_use]
@@ -25,9 +42,10 @@ impl Problem {
         self
     }
 
-    /// Adds "did you mean" if one of `known` is near to `written`.
+    /// A name that nothing has; adds "did you mean" if one of `known` is near to `written`.
     #[must_use]
     pub fn suggest<'n>(mut self, written: &str, known: impl IntoIterator<Item = &'n str>) -> Self {
+        self.id = UNKNOWN_NAME;
         if let Some(near) = nearest(written, known) {
             self.hint = Some(format!("did you mean `{near}`?"));
         }
@@ -65,6 +83,15 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// `a -> b -> a`: wherever somebody enters a circle, it is the same one.
+pub fn circle<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let mut circle: Vec<&str> = names.into_iter().collect();
+    let first = circle.iter().enumerate().min_by_key(|(_, name)| **name).map_or(0, |(index, _)| index);
+    circle.rotate_left(first);
+    circle.extend(circle.first().copied());
+    circle.join(" -> ")
+}
 
 /// The word of `known` that somebody who wrote `written` most likely meant.
 pub fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {

@@ -32,6 +32,22 @@ enum Timed {
     Immediate(Option<Timestamp>),
 }
 
+/// Why a schedule cannot be read, and in which of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misdated {
+    /// The rule that says so.
+    pub id: &'static str,
+    /// Such as `cron`.
+    pub field: &'static str,
+    pub message: String,
+}
+
+impl Misdated {
+    fn cron(id: &'static str, message: String) -> Self {
+        Self { id, field: "cron", message }
+    }
+}
+
 /// What a look at the schedule found, between the last look and now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
@@ -47,19 +63,24 @@ impl Timetable {
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub fn of(schedule: &Schedule) -> Result<Self, (&'static str, String)> {
+    pub fn of(schedule: &Schedule) -> Result<Self, Misdated> {
         let name = schedule.time_zone.as_deref().unwrap_or("UTC");
-        let zone = TimeZone::get(name).map_err(|_| ("timeZone", format!("`{name}` is not a time zone")))?;
+        let unknown = |_| Misdated {
+            id: "unknown-time-zone",
+            field: "timeZone",
+            message: format!("`{name}` is not a time zone"),
+        };
+        let zone = TimeZone::get(name).map_err(unknown)?;
         let start = match &schedule.start {
             Start::At(at) => Timed::At(at.0),
             Start::Immediate(immediate) => Timed::Immediate(immediate.not_after.as_ref().map(|t| t.0)),
             Start::Cron(text) => {
                 let parser = CronParser::builder().seconds(Seconds::Optional).build();
-                let cron =
-                    parser.parse(text).map_err(|e| ("cron", format!("`{text}` is not a cron expression: {e}")))?;
-                let never = || ("cron", format!("`{text}` never comes"));
+                let wrong = |why| Misdated::cron("invalid-cron", format!("`{text}` is not a cron expression: {why}"));
+                let cron = parser.parse(text).map_err(wrong)?;
+                let never = |_| Misdated::cron("never-fires", format!("`{text}` never comes"));
                 let probe = Timestamp::UNIX_EPOCH.to_zoned(zone.clone());
-                cron.find_next_occurrence(&probe, true).map_err(|_| never())?;
+                cron.find_next_occurrence(&probe, true).map_err(never)?;
                 Timed::Cron(Box::new(cron), text.clone())
             }
         };
@@ -70,7 +91,7 @@ impl Timetable {
     ///
     /// # Errors
     /// The field that is wrong, and why.
-    pub fn cron(cron: &str, zone: &str) -> Result<Self, (&'static str, String)> {
+    pub fn cron(cron: &str, zone: &str) -> Result<Self, Misdated> {
         Self::of(&Schedule {
             start: Start::Cron(cron.to_owned()),
             time_zone: Some(zone.to_owned()),
@@ -212,11 +233,9 @@ mod tests {
             starting_deadline: "1h".parse().unwrap(),
             overlap: Overlap::Forbid,
         };
-        assert_eq!(
-            Timetable::of(&schedule("0 0 31 2 *", "UTC")).unwrap_err(),
-            ("cron", "`0 0 31 2 *` never comes".to_owned())
-        );
-        assert_eq!(Timetable::of(&schedule("0 9 * * *", "Europe/Roma")).unwrap_err().0, "timeZone");
-        assert_eq!(Timetable::of(&schedule("every day", "UTC")).unwrap_err().0, "cron");
+        let refused = |cron, zone| Timetable::of(&schedule(cron, zone)).unwrap_err();
+        assert_eq!(refused("0 0 31 2 *", "UTC"), Misdated::cron("never-fires", "`0 0 31 2 *` never comes".to_owned()));
+        assert_eq!(refused("0 9 * * *", "Europe/Roma").field, "timeZone");
+        assert_eq!(refused("every day", "UTC").id, "invalid-cron");
     }
 }

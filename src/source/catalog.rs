@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Key, Kind};
 use crate::{
-    api::{AudienceSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
+    api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
     plan::Library,
 };
 
@@ -161,5 +161,9 @@ impl Library for InNamespace<'_> {
 
     fn template(&self, name: &str) -> Option<MessageTemplateSpec> {
         self.spec(Kind::MessageTemplate, name)
+    }
+
+    fn campaign(&self, name: &str) -> Option<CampaignSpec> {
+        self.spec(Kind::Campaign, name)
     }
 }

@@ -3,8 +3,10 @@
 //! Both fill one [`catalog::Catalog`] and wake whoever depends on what changed; both take statuses, runs and events
 //! back through [`Source`]. The reconcilers know nothing else of where they live.
 
+pub mod admission;
 pub mod catalog;
 pub mod cluster;
+pub mod declared;
 pub mod directory;
 pub mod manifest;
 
@@ -68,6 +70,11 @@ pub struct Key {
 impl Key {
     pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
         Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// None if the kind is not one of ours.
+    pub fn named(kind: &str, namespace: &str, name: &str) -> Option<Self> {
+        Kind::named(kind).map(|kind| Self::new(kind, namespace, name))
     }
 }
 

@@ -38,8 +38,7 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
         (Some(name), ..) => referred(name, step, place)?,
         (None, Some(entity), Some(rule)) => {
             let checked = check(rule, place.schema, entity, &BTreeMap::new());
-            let rule =
-                checked.map_err(|p| vec![Finding::of_problem(place.this, place.path("audience", "where"), p)])?;
+            let rule = checked.map_err(|p| Finding::of_problems(place.this, &place.path("audience", "where"), p))?;
             Audience { entity: entity.to_string(), source: Source::Rule(Box::new(rule)), has_rest: step.rest.is_some() }
         }
         _ => {
@@ -51,7 +50,7 @@ pub fn compile(step: &AudienceStep, place: &Place<'_>) -> Result<(Compiled, Vec<
 }
 
 fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audience, Vec<Finding>> {
-    let lost = || vec![place.finding("audience", "ref", format!("there is no Audience `{name}`"))];
+    let lost = || vec![place.lost("audience", "ref", "Audience", name)];
     let spec = place.bundle.audiences.get(name).ok_or_else(lost)?;
     let own = own_params(name, spec, &step.params).map_err(|(key, misfit)| {
         vec![misfit.into_finding(place.this, place.path("audience", &format!("params.{key}")))]

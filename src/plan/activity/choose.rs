@@ -53,7 +53,7 @@ pub fn compile(step: &step::Choose, place: &Place<'_>) -> Result<(Compiled, Vec<
             }
             Err(problem) => {
                 let path = place.path("choose", &format!("branches[{index}].when"));
-                found.push(Finding::of_problem(place.this, path, problem));
+                found.extend(Finding::of_problems(place.this, &path, problem));
             }
         }
         let path = format!(".choose.branches[{index}].name");

@@ -9,9 +9,12 @@ use crate::{
     api::{dataset::Category, duration::Duration, step},
     plan::{
         Finding, Ref,
-        message::{self, EmailPlan, Once},
+        message::{self, Column, EmailPlan, Extra, Once},
     },
-    rule::{Path, Schema, check_path, schema::FieldType},
+    rule::{
+        Path, Schema, check_path,
+        schema::{Entity, FieldType},
+    },
     send::template::Template,
 };
 
@@ -22,70 +25,48 @@ const EXPIRES_TRANSACTIONAL: Duration = Duration::from_hours(84);
 
 pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
     let (input, entity) = place.input()?;
-    let (bundle, schema) = (place.bundle, place.schema);
+    let bundle = place.bundle;
     let profile = &*bundle.dataset.profile.entity;
+    let mut found = vec![];
     let per_profile = match step.per.as_deref() {
         None => false,
         Some("profile") => true,
         Some(per) if per == entity.name => false,
         Some(per) => {
             let message = format!("`per` is `{}` or `profile`, not `{per}`", entity.name);
-            return Err(vec![place.finding("email", "per", message)]);
+            found.push(place.finding("email", "per", message));
+            false
         }
     };
-    let recipient = recipient(step, place, &entity.name, profile)?;
-    let address_text = step.to.as_deref().or(bundle.dataset.profile.addresses.email.as_deref());
-    let Some(address_text) = address_text else {
-        let message = format!("dataset `{}` has no email address for the profile", bundle.campaign.dataset);
-        return Err(vec![place.finding("email", "to", message)]);
-    };
-    let to = match &step.to {
-        Some(text) => check_path(text, schema, &entity.name)
-            .map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
-        None => recipient.join(&own_path(address_text, schema, profile, place)?),
-    };
-    if to.is_many || to.field_type(schema) != Some(FieldType::String) {
-        return Err(vec![place.finding("email", "to", format!("`{address_text}` must lead to one String field"))]);
-    }
-    let locale = match &bundle.dataset.profile.locale {
-        Some(text) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
-        None => None,
-    };
-    let lost = |kind: &str, name: &str| vec![place.finding("email", kind, format!("there is no {kind} `{name}`"))];
-    let spec = bundle.templates.get(&*step.template).ok_or_else(|| lost("template", &step.template))?;
-    if !bundle.channels.contains_key(&*step.channel) {
-        return Err(lost("channel", &step.channel));
-    }
-    let owner = Ref::new("MessageTemplate", &step.template);
-    let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
-    let enriched = place.inputs.first().map_or(&[][..], |input| &input.enriched);
-    let scope = message::Scope { schema, item: &entity.name, profile, recipient: &recipient, enriched };
-    let (reads, extras) = message::resolve_reads(&owner, template.reads(), &scope)?;
+    let recipient = recipient(step, place, &entity.name, profile);
+    let ways = recipient.and_then(|recipient| Ways::compile(step, place, entity, recipient));
+    let ways = ways.unwrap_or_else(|wrong| {
+        found.extend(wrong);
+        // What the template says of the person can be checked all the same.
+        Ways::to(profile)
+    });
     let kept = bundle.dataset.retention.messages;
     if let Some(within) = step.once.as_ref().and_then(|once| once.within).filter(|within| *within > kept) {
         let dataset = &bundle.campaign.dataset;
         let message = format!("`once` looks back {within}, and dataset `{dataset}` keeps messages for {kept}");
         let hint = "raise the Dataset's `retention.messages`, or say `once: {ever: true}`, which needs none";
-        return Err(vec![place.finding("email", "once.within", message).hint(hint)]);
+        found.push(place.finding("email", "once.within", message).hint(hint));
+    }
+    if !bundle.channels.contains_key(&*step.channel) {
+        found.push(place.lost("email", "channel", "Channel", &step.channel));
     }
     let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
     let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
     let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.email.as_ref());
-    let channel = bundle.channels.get(&*step.channel);
-    if let Some(read) = template.reads().iter().find(|read| read.names == [message::UNSUBSCRIBE_URL]) {
-        let finding = |text: &str, hint: &str| {
-            let finding = Finding::new(&owner, &read.path, text).hint(hint);
-            vec![Finding { span: Some(read.span.clone()), ..finding }]
-        };
-        if !is_marketing {
-            let text = "a Transactional topic has nothing to unsubscribe from";
-            return Err(finding(text, "leave the link out, or give the campaign a Marketing topic"));
+    let said = said(step, place, entity, &ways.recipient, is_marketing);
+    let (template, reads, extras) = match said {
+        Ok(said) if found.is_empty() => said,
+        said => {
+            found.extend(said.err().into_iter().flatten());
+            return Err(found);
         }
-        if channel.is_none_or(|channel| channel.public_url.is_none()) {
-            let text = format!("channel `{}` has no `publicUrl`, so there is no link", step.channel);
-            return Err(finding(&text, "say in the Channel where `--listen` is reached from outside"));
-        }
-    }
+    };
+    let Ways { recipient, to, locale } = ways;
     let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
     let plan = EmailPlan {
         input: input.to_owned(),
@@ -108,6 +89,78 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         resends: step.on_doubt == step::OnDoubt::Resend,
     };
     Ok((Compiled::Email(Box::new(plan)), vec![]))
+}
+
+/// From the item to the person, the address and the language.
+struct Ways {
+    recipient: Path,
+    to: Path,
+    locale: Option<Path>,
+}
+
+impl Ways {
+    fn to(profile: &str) -> Self {
+        let there = Path { hops: vec![], field: None, entity: profile.to_owned(), is_many: false };
+        Self { recipient: there.clone(), to: there, locale: None }
+    }
+
+    fn compile(step: &step::Email, place: &Place<'_>, entity: &Entity, recipient: Path) -> Result<Self, Vec<Finding>> {
+        let (dataset, schema) = (&place.bundle.dataset, place.schema);
+        let profile = &*dataset.profile.entity;
+        let Some(text) = step.to.as_deref().or(dataset.profile.addresses.email.as_deref()) else {
+            let message = format!("dataset `{}` has no email address for the profile", place.bundle.campaign.dataset);
+            return Err(vec![place.finding("email", "to", message)]);
+        };
+        let to = match &step.to {
+            Some(text) => check_path(text, schema, &entity.name)
+                .map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
+            None => recipient.join(&own_path(text, schema, profile, place)?),
+        };
+        if to.is_many || to.field_type(schema) != Some(FieldType::String) {
+            return Err(vec![place.finding("email", "to", format!("`{text}` must lead to one String field"))]);
+        }
+        let locale = match &dataset.profile.locale {
+            Some(text) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
+            None => None,
+        };
+        Ok(Self { recipient, to, locale })
+    }
+}
+
+type Said = (Template, Vec<Column>, Vec<Extra>);
+
+/// The template, with what it reads here.
+fn said(
+    step: &step::Email,
+    place: &Place<'_>,
+    entity: &Entity,
+    recipient: &Path,
+    is_marketing: bool,
+) -> Result<Said, Vec<Finding>> {
+    let (bundle, schema) = (place.bundle, place.schema);
+    let lost = || vec![place.lost("email", "template", "MessageTemplate", &step.template)];
+    let spec = bundle.templates.get(&*step.template).ok_or_else(lost)?;
+    let owner = Ref::new("MessageTemplate", &step.template);
+    let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
+    let enriched = place.inputs.first().map_or(&[][..], |input| &input.enriched);
+    let profile = &*bundle.dataset.profile.entity;
+    let scope = message::Scope { schema, item: &entity.name, profile, recipient, enriched };
+    let (reads, extras) = message::resolve_reads(&owner, template.reads(), &scope)?;
+    if let Some(read) = template.reads().iter().find(|read| read.names == [message::UNSUBSCRIBE_URL]) {
+        let finding = |text: &str, hint: &str| {
+            let finding = Finding::new(&owner, &read.path, text).hint(hint);
+            vec![Finding { span: Some(read.span.clone()), ..finding }]
+        };
+        if !is_marketing {
+            let text = "a Transactional topic has nothing to unsubscribe from";
+            return Err(finding(text, "leave the link out, or give the campaign a Marketing topic"));
+        }
+        if bundle.channels.get(&*step.channel).is_some_and(|channel| channel.public_url.is_none()) {
+            let text = format!("channel `{}` has no `publicUrl`, so there is no link", step.channel);
+            return Err(finding(&text, "say in the Channel where `--listen` is reached from outside"));
+        }
+    }
+    Ok((template, reads, extras))
 }
 
 fn once(step: &step::Email) -> Once {

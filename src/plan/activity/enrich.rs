@@ -131,7 +131,7 @@ fn column(name: &str, index: usize) -> String {
 fn value(text: &str, step: &step::Enrich, place: &Place<'_>, entity: &Entity) -> Result<(Content, Kind), Vec<Finding>> {
     let at = || place.path("enrich", "aggregate");
     let rule = check_value(text, place.schema, &entity.name)
-        .map_err(|problem| vec![Finding::of_problem(place.this, at(), problem)])?;
+        .map_err(|problem| Finding::of_problems(place.this, &at(), problem))?;
     let Some(ty) = rule.field_type() else {
         let message = "a length of time is not a value that a template can show";
         return Err(vec![place.finding("enrich", "aggregate", message)]);

@@ -32,7 +32,7 @@ pub use incremental::Incremental;
 pub use save_audience::SaveAudience;
 pub use wait::Wait;
 
-use super::{Bundle, Finding, Ref, audience::Sets, message::EmailPlan};
+use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::EmailPlan};
 use crate::{
     api::{name::Label, step::Activity},
     rule::{Dialect, FaultPlace, FieldType, Inputs, Path, Schema, check_path, schema::Entity},
@@ -59,6 +59,12 @@ impl Place<'_> {
 
     fn finding(&self, word: &str, field: &str, message: impl Into<String>) -> Finding {
         Finding::new(self.this, self.path(word, field), message)
+    }
+
+    /// What was named and not gathered; [`Bundle`] says that, too.
+    fn lost(&self, word: &str, field: &str, kind: &str, name: &str) -> Finding {
+        let finding = self.finding(word, field, format!("there is no {kind} `{name}`")).id(MISSING_REFERENCE);
+        Finding { is_missing_reference: true, ..finding }
     }
 
     /// The one set that the activity works on.

@@ -20,7 +20,8 @@ pub struct SaveAudience {
 pub fn compile(step: &step::SaveAudience, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
     let (input, entity) = place.input()?;
     let (name, wrong) = (&step.reference, |message: String| vec![place.finding("saveAudience", "ref", message)]);
-    let spec = place.bundle.saved.get(&**name).ok_or_else(|| wrong(format!("there is no Audience `{name}`")))?;
+    let spec =
+        place.bundle.saved.get(&**name).ok_or_else(|| vec![place.lost("saveAudience", "ref", "Audience", name)])?;
     if spec.form() != Some(Form::Saved) {
         let mut found = wrong(format!("audience `{name}` is not filled by campaigns"));
         found.iter_mut().for_each(|finding| finding.hint = Some("the Audience says `saved: {}`".to_owned()));

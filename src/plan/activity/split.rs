@@ -42,7 +42,7 @@ pub fn compile(step: &step::Split, place: &Place<'_>) -> Result<(Compiled, Vec<O
         let rule = branch.rule.as_ref().map(|rule| check(rule, place.schema, &entity.name, &BTreeMap::new()));
         let rule = rule.transpose().map_err(|problem| {
             let path = place.path("split", &format!("branches[{index}].where"));
-            Finding::of_problem(place.this, path, problem)
+            Finding::of_problems(place.this, &path, problem)
         });
         let order = match &branch.keep {
             Some(keep) => Order::compile(keep, place, entity, "split", &format!("branches[{index}].keep")),
@@ -51,7 +51,7 @@ pub fn compile(step: &step::Split, place: &Place<'_>) -> Result<(Compiled, Vec<O
         };
         match (rule, order) {
             (Ok(rule), Ok(order)) => branches.push(Branch { rule, limit: branch.at_most.map(|share| (share, order)) }),
-            (rule, order) => found.extend(rule.err().into_iter().chain(order.err())),
+            (rule, order) => found.extend(rule.err().into_iter().flatten().chain(order.err())),
         }
         let path = format!(".split.branches[{index}].name");
         outputs.push(Output { is_unused: branch.unused, ..Output::part(place.step, &branch.name, &entity.name, path) });

@@ -10,11 +10,10 @@ use super::{Action, Error, Form, Ground, LOOK_AHEAD_MAX, Looked, Object, Reason,
 use crate::{
     api::{AudienceSpec, audience::Import, dataset::FileFormat},
     ingest::{
-        format,
         keys::{self, Unread},
         place::{Found, Site, is_remote},
     },
-    plan::audience::Set,
+    plan::audience::{Set, import_format},
     run::{audiences, export},
     store::{self, audience::Known, entity::Place, files::FileRead},
 };
@@ -153,11 +152,7 @@ async fn read(
 /// The one file that the import names, where it is and how it is read.
 async fn find(object: &Object, import: &Import, world: &World) -> Result<(Site, Found, FileFormat), String> {
     let url = &import.url;
-    let told =
-        [FileFormat::CSV, FileFormat::JSONL, FileFormat::Parquet].into_iter().find(|f| format::is_named_as(*f, url));
-    let Some(format) = import.format.or(told) else {
-        return Err(format!("`{url}` does not say its format by its name; say it with `format`"));
-    };
+    let format = import_format(import)?;
     if is_remote(url) {
         return Err(format!("`{url}`: an audience is imported from a file of this machine"));
     }

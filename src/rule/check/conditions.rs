@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::{Checker, Value, parse};
-use crate::rule::problem::Problem;
+use super::{CIRCLE, Checker, Value, parse};
+use crate::rule::problem::{Problem, circle};
 
 const DEEP_MAX: usize = 8;
 
@@ -28,8 +28,9 @@ impl Checker<'_> {
         let this = format!("{}.{name}", use_of.entity);
         let mut within = self.use_of.as_ref().map(|outer| outer.within.clone()).unwrap_or_default();
         if let Some(first) = within.iter().position(|known| *known == this) {
-            let circle = within[first..].iter().chain([&this]).map(String::as_str).collect::<Vec<_>>().join(" -> ");
-            return Err(Problem::new(format!("the conditions go in a circle: {circle}"), span));
+            let circle = circle(within[first..].iter().map(String::as_str));
+            let problem = Problem::new(format!("the conditions go in a circle: {circle}"), span);
+            return Err(Problem { id: CIRCLE, ..problem });
         }
         if within.len() >= DEEP_MAX {
             return Err(Problem::new(format!("conditions use each other at most {DEEP_MAX} deep"), span));
@@ -41,7 +42,7 @@ impl Checker<'_> {
                 problem.message.starts_with("the conditions go") || problem.message.starts_with("condition `");
             let message =
                 if is_told { problem.message } else { format!("condition `{name}` is wrong: {}", problem.message) };
-            Problem { message, span: span.clone(), hint: problem.hint }
+            Problem { message, span: span.clone(), is_consequence: true, others: vec![], ..problem }
         };
         let (tree, places) = parse(text).map_err(in_condition)?;
         let mut inner = Checker {
@@ -53,6 +54,7 @@ impl Checker<'_> {
             depth: self.depth,
             parts: self.parts,
             use_of: Some(use_of),
+            others: vec![],
         };
         let typed = inner.condition(&tree);
         self.parts = inner.parts;

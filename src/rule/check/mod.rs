@@ -25,6 +25,10 @@ use super::{
     schema::{Entity, Schema},
 };
 
+/// What a problem of conditions that use each other in turn is called.
+const CIRCLE: &str = "circle";
+/// More is wrong with a rule than its author reads at once.
+const PROBLEMS_MAX: usize = 20;
 /// A rule is read by people; longer ones belong into several audiences.
 const TEXT_BYTES_MAX: usize = 8_192;
 /// Deeper trees could exhaust the stack of the parser and of this walk.
@@ -70,9 +74,17 @@ fn check_as(
         depth: 0,
         parts: 0,
         use_of: None,
+        others: vec![],
     };
-    let root = kind(&mut checker, &tree)?;
-    Ok(Rule { root, text: text.to_owned() })
+    match kind(&mut checker, &tree) {
+        Ok(root) => Ok(Rule { root, text: text.to_owned() }),
+        Err(problem) => Err(Problem { others: checker.others, ..problem }),
+    }
+}
+
+/// Checks what can be told without a schema: that the text is an expression.
+pub fn check_syntax(text: &str) -> Result<(), Problem> {
+    parse(text).map(drop)
 }
 
 /// Checks a named condition of an entity by itself; places are bytes of its own text.
@@ -81,10 +93,14 @@ pub fn check_condition(schema: &Schema, entity: &str, name: &str) -> Result<(), 
         return Err(Problem::new(format!("{entity} has no condition `{name}`"), 0..0));
     };
     let params = BTreeMap::new();
-    check(&condition.text, schema, entity, &params)?;
-    // Read in its own name, a circle shows from the beginning.
     let used = format!("{entity}.{name}");
-    check(&used, schema, entity, &params).map(drop).map_err(|p| Problem { span: 0..condition.text.len(), ..p })
+    // What is in a circle says so itself; what only uses one does not.
+    let is_own = |problem: &Problem| problem.id == CIRCLE && problem.message.contains(&used);
+    let own = |problem: Problem| Problem { is_consequence: problem.is_consequence && !is_own(&problem), ..problem };
+    check(&condition.text, schema, entity, &params).map_err(own)?;
+    // Read in its own name, a circle shows from the beginning.
+    let circle = |problem| own(Problem { span: 0..condition.text.len(), ..problem });
+    check(&used, schema, entity, &params).map(drop).map_err(circle)
 }
 
 /// The syntax tree of a text that is not too long and not too deep.
@@ -168,6 +184,8 @@ struct Checker<'a> {
     parts: usize,
     /// Set while a named condition is read where a rule uses it.
     use_of: Option<Use>,
+    /// What is wrong beside the first problem.
+    others: Vec<Problem>,
 }
 
 impl Checker<'_> {

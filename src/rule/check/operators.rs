@@ -2,7 +2,7 @@
 
 use cel::{IdedExpr, common::ast::Expr};
 
-use super::{Checker, Value, describe};
+use super::{Checker, PROBLEMS_MAX, Value, describe};
 use crate::rule::{
     ast::{Arithmetic, Comparison, Node, Type, Typed},
     number::number_of,
@@ -22,8 +22,20 @@ impl Checker<'_> {
         b: &IdedExpr,
         make: impl Fn(Box<Typed>, Box<Typed>) -> Node,
     ) -> Result<Typed, Problem> {
-        let (a, b) = (self.condition(a)?, self.condition(b)?);
-        Ok(self.make(expr, make(Box::new(a), Box::new(b)), Type::BOOLEAN, false))
+        let depth = self.depth;
+        let a = self.condition(a);
+        // One side that is wrong does not keep the other from being read.
+        self.depth = depth;
+        match (a, self.condition(b)) {
+            (Ok(a), Ok(b)) => Ok(self.make(expr, make(Box::new(a), Box::new(b)), Type::BOOLEAN, false)),
+            (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => Err(problem),
+            (Err(problem), Err(other)) => {
+                if self.others.len() < PROBLEMS_MAX && self.use_of.is_none() {
+                    self.others.push(other);
+                }
+                Err(problem)
+            }
+        }
     }
 
     pub(super) fn conditional(

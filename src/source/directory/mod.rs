@@ -4,7 +4,6 @@
 //! that is gone for [`GONE`], or gone at the next start, is a deletion. A broken edit is reported with its place, and
 //! the last good state keeps running.
 
-mod admission;
 mod marks;
 mod watch;
 
@@ -19,8 +18,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{
-    Failure, Key, Kind, Source, Weight,
-    catalog::{Catalog, Object},
+    Failure, Key, Kind, Source, Weight, admission,
+    catalog::Object,
+    declared::Declared,
     manifest::{self, Diagnostic, Loaded, Manifest},
     mark_of,
 };
@@ -120,12 +120,12 @@ impl Folder {
             loaded.broken.extend(read.broken);
             loaded.unreadable.extend(read.unreadable);
         }
-        let refused = admission::check(&loaded.manifests, &world.catalog, &mut loaded.diagnostics);
+        let mut declared = Declared::of(&loaded);
+        let refused = admission::check(&mut loaded, &mut declared, Some(&world.catalog));
         self.take_secrets(&loaded.manifests);
         let _turn = self.turn.lock().await;
         for (index, manifest) in loaded.manifests.iter().enumerate() {
-            let Some(kind) = Kind::named(&manifest.kind) else { continue };
-            let key = Key::new(kind, &manifest.namespace, &manifest.name);
+            let Some(key) = manifest.key() else { continue };
             let old = world.catalog.get(&key);
             // A broken edit leaves the last good state; what was never good is taken, so that its status says why.
             if old.is_none() || !refused.contains(&index) {
@@ -219,13 +219,7 @@ impl Folder {
     }
 
     async fn remove_missing(&self, world: &World, loaded: &Loaded, is_start: bool) -> store::Result<bool> {
-        let declared: BTreeSet<Key> = loaded
-            .manifests
-            .iter()
-            .map(|m| (m.kind.as_str(), &m.namespace, &m.name))
-            .chain(loaded.broken.iter().map(|(kind, namespace, name)| (kind.as_str(), namespace, name)))
-            .filter_map(|(kind, namespace, name)| Some(Key::new(Kind::named(kind)?, namespace, name)))
-            .collect();
+        let declared: BTreeSet<Key> = loaded.manifests.iter().chain(&loaded.broken).filter_map(Manifest::key).collect();
         let mut waits = false;
         for key in world.catalog.keys() {
             let Some(object) = world.catalog.get(&key) else { continue };
@@ -417,49 +411,4 @@ fn object_of(stored: &Stored) -> Option<Object> {
         origin: stored.origin.as_ref().map(PathBuf::from),
         seen: Instant::now(),
     })
-}
-
-/// The specs of manifests, and of the catalog where no manifest is good.
-pub(super) struct Declared<'a> {
-    pub manifests: &'a [Manifest],
-    pub refused: &'a BTreeSet<usize>,
-    pub catalog: &'a Catalog,
-    pub namespace: &'a str,
-}
-
-impl Declared<'_> {
-    fn spec<T: serde::de::DeserializeOwned>(&self, kind: Kind, name: &str) -> Option<T> {
-        let found = self.manifests.iter().enumerate().find(|(index, m)| {
-            !self.refused.contains(index) && m.kind == kind.as_str() && m.namespace == self.namespace && m.name == name
-        });
-        match found {
-            Some((_, manifest)) => serde_json::from_value(manifest.object["spec"].clone()).ok(),
-            None => self.catalog.get(&Key::new(kind, self.namespace, name))?.spec().ok(),
-        }
-    }
-}
-
-impl crate::plan::Library for Declared<'_> {
-    fn dataset(&self, name: &str) -> Option<crate::api::DatasetSpec> {
-        self.spec(Kind::Dataset, name)
-    }
-
-    fn audience(&self, name: &str) -> Option<crate::api::AudienceSpec> {
-        self.spec(Kind::Audience, name)
-    }
-
-    fn is_wrong_audience(&self, name: &str) -> bool {
-        self.refused
-            .iter()
-            .filter_map(|index| self.manifests.get(*index))
-            .any(|m| m.kind == Kind::Audience.as_str() && m.namespace == self.namespace && m.name == name)
-    }
-
-    fn channel(&self, name: &str) -> Option<crate::api::ChannelSpec> {
-        self.spec(Kind::Channel, name)
-    }
-
-    fn template(&self, name: &str) -> Option<crate::api::MessageTemplateSpec> {
-        self.spec(Kind::MessageTemplate, name)
-    }
 }

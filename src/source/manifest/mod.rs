@@ -1,11 +1,11 @@
 //! Manifests: files of YAML read as kubectl and the API server would, with errors that point into the file.
 
+mod diagnostic;
 pub mod schema;
 pub mod yaml;
 
 use std::{
-    collections::BTreeMap,
-    fmt,
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
@@ -13,10 +13,16 @@ use std::{
 
 use serde_json::{Value, json};
 
+pub use self::diagnostic::{About, Diagnostic, File, Severity};
 use crate::{
     api::{GROUP, VERSION, crd},
     rule::nearest,
 };
+
+const UNREADABLE: &str = "unreadable-file";
+const UNKNOWN_KIND: &str = "unknown-kind";
+const INVALID_METADATA: &str = "invalid-metadata";
+const DECLARED_TWICE: &str = "declared-twice";
 
 /// A folder with more was meant as something else.
 const FILES_MAX: usize = 10_000;
@@ -45,17 +51,11 @@ pub struct Manifest {
     pub tree: yaml::Node,
 }
 
-/// A file as it was read.
-#[derive(Debug)]
-pub struct File {
-    pub path: PathBuf,
-    pub text: String,
-}
-
 impl Manifest {
     /// Points at a path of this object, and into the text that stands there if `inside` is given.
     pub fn diagnose(
         &self,
+        id: &'static str,
         path: &str,
         inside: Option<Range<usize>>,
         message: impl Into<String>,
@@ -63,18 +63,20 @@ impl Manifest {
     ) -> Diagnostic {
         let mut span = self.tree.at(path);
         if let Some(inside) = inside
+            && let Some(yaml::Node { kind: yaml::Kind::Scalar(Value::String(text), _), .. }) = self.tree.find(path)
             && let Some(raw) = self.file.text.get(span.clone())
-            && let Some(text) = self.object.pointer(&pointer(path)).and_then(Value::as_str)
         {
             span = locate(raw, text, inside)
                 .map_or(span.clone(), |found| span.start + found.start..span.start + found.end);
         }
-        Diagnostic { file: Some(self.file.clone()), span, message: message.into(), hint }
+        let about = About {
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            path: path.to_owned(),
+        };
+        Diagnostic { hint, about: Some(about), ..Diagnostic::new(id, message, span).of(&self.file) }
     }
-}
-
-fn pointer(path: &str) -> String {
-    path.split(['.', '[']).map(|part| format!("/{}", part.trim_end_matches(']'))).collect()
 }
 
 /// Where `inside` of a scalar's value stands in its raw text: a block scalar is indented, a folded one has other
@@ -89,102 +91,53 @@ fn locate(raw: &str, value: &str, inside: Range<usize>) -> Option<Range<usize>> 
     Some(start..end)
 }
 
-/// What is wrong with a manifest, and where.
-///
-/// ```text
-/// error: unknown field `emial`
-///   --> hello.yaml:40:5
-/// ```
-#[derive(Clone, Debug)]
-pub struct Diagnostic {
-    pub file: Option<Arc<File>>,
-    pub span: Range<usize>,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl Diagnostic {
-    pub fn new(message: impl Into<String>, span: Range<usize>) -> Self {
-        Self { file: None, span, message: message.into(), hint: None }
-    }
-
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    fn of(mut self, file: &Arc<File>) -> Self {
-        self.file = Some(file.clone());
-        self
-    }
-
-    /// Line and column, counted from 1 in characters.
-    pub fn line_column(&self) -> (usize, usize) {
-        let text = self.file.as_ref().map_or("", |f| f.text.as_str());
-        let before = text.get(..self.span.start.min(text.len())).unwrap_or(text);
-        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or("").chars().count() + 1)
-    }
-
-    /// `audiences.yaml:8:22: customer has no field …`
-    pub fn one_line(&self) -> String {
-        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("; {hint}"));
-        match &self.file {
-            Some(file) => {
-                let (line, column) = self.line_column();
-                format!("{}:{line}:{column}: {}{hint}", file.path.display(), self.message)
-            }
-            None => format!("{}{hint}", self.message),
-        }
-    }
-}
-
-/// rustc's picture: the sentence, the place, the line with a caret, the hint.
-impl fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", self.message)?;
-        if let Some(file) = &self.file {
-            let (line, column) = self.line_column();
-            let source = file.text.lines().nth(line - 1).unwrap_or("");
-            let margin = " ".repeat(line.to_string().len());
-            let width = file.text.get(self.span.clone()).map_or(1, |s| s.lines().next().unwrap_or("").chars().count());
-            writeln!(f, "{margin}--> {}:{line}:{column}", file.path.display())?;
-            writeln!(f, "{margin} |\n{line} | {source}")?;
-            writeln!(f, "{margin} | {}{}", " ".repeat(column - 1), "^".repeat(width.max(1)))?;
-        }
-        self.hint.iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))
-    }
-}
-
-/// What a folder holds.
+/// What folders hold.
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub manifests: Vec<Manifest>,
     pub diagnostics: Vec<Diagnostic>,
-    /// Objects that a file declares but that could not be taken: (kind, namespace, name).
-    pub broken: Vec<(String, String, String)>,
+    /// Objects that a file declares but that could not be taken.
+    pub broken: Vec<Manifest>,
     /// Files of which nothing could be read: what they declared before still stands.
     pub unreadable: Vec<PathBuf>,
+    /// Every object that was declared, by kind, namespace and name: its file, and where it begins there.
+    known: HashMap<(String, String, String), (Arc<File>, usize)>,
 }
 
 /// Reads every manifest under `root`, a folder or a file.
 pub fn load(root: &Path) -> Loaded {
+    load_all([root])
+}
+
+/// Reads every manifest under `roots`, folders or files. What lies below two of them is read once.
+pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
     let mut loaded = Loaded::default();
-    let mut files = vec![];
-    if let Err(error) = collect(root, &mut files) {
-        loaded.diagnostics.push(Diagnostic::new(format!("{}: {error}", root.display()), 0..0));
+    let (mut files, mut seen) = (vec![], BTreeSet::new());
+    for root in roots {
+        let before = files.len();
+        if let Err(error) = collect(root, &mut files) {
+            loaded.diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", root.display()), 0..0));
+        }
+        files[before..].sort();
     }
-    files.sort();
+    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
     for path in files {
         match std::fs::read(&path) {
-            Ok(bytes) => load_file(path, bytes, &mut loaded),
+            Ok(bytes) => loaded.take_file(path, bytes),
             Err(error) => {
-                loaded.diagnostics.push(Diagnostic::new(format!("{}: {error}", path.display()), 0..0));
+                loaded.diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", path.display()), 0..0));
                 loaded.unreadable.push(path);
             }
         }
     }
     loaded
+}
+
+impl Loaded {
+    /// Reads one file more, whose bytes somebody else has: those of a revision in git, for example.
+    pub fn take_file(&mut self, path: PathBuf, bytes: Vec<u8>) {
+        load_file(path, bytes, self);
+    }
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -219,13 +172,13 @@ fn load_file(path: PathBuf, bytes: Vec<u8>, loaded: &mut Loaded) {
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-            let file = Arc::new(File { path: path.clone(), text });
-            loaded.diagnostics.push(Diagnostic::new("this file is not UTF-8", at..at).of(&file));
+            let file = Arc::new(File::new(path.clone(), text));
+            loaded.diagnostics.push(Diagnostic::new(UNREADABLE, "this file is not UTF-8", at..at).of(&file));
             loaded.unreadable.push(path);
             return;
         }
     };
-    let file = Arc::new(File { path: path.clone(), text });
+    let file = Arc::new(File::new(path.clone(), text));
     match yaml::documents(&file.text) {
         Ok(documents) => documents.into_iter().for_each(|tree| load_object(tree, &file, loaded)),
         Err(diagnostic) => {
@@ -238,7 +191,7 @@ fn load_file(path: PathBuf, bytes: Vec<u8>, loaded: &mut Loaded) {
 fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
     let text = |name: &str| tree.get(name).map(yaml::Node::value).and_then(|v| v.as_str().map(str::to_owned));
     let (version, kind) = (text("apiVersion").unwrap_or_default(), text("kind").unwrap_or_default());
-    let fail = |message: String, path: &str| Diagnostic::new(message, tree.at(path)).of(file);
+    let fail = |message: String, path: &str| Diagnostic::new(UNKNOWN_KIND, message, tree.at(path)).of(file);
     if kind == "List"
         && let Some(yaml::Node { kind: yaml::Kind::List(items), .. }) = tree.get("items")
     {
@@ -260,27 +213,41 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
         }
         return;
     }
-    if !is_secret && version != format!("{GROUP}/{VERSION}") {
-        loaded.diagnostics.push(
-            fail(format!("there is no version `{version}`"), "apiVersion").hint(format!("write {GROUP}/{VERSION}")),
-        );
-        return;
-    }
-    if !is_secret && !SCHEMAS.contains_key(&kind) {
-        let mut diagnostic = fail(format!("there is no kind `{kind}`"), "kind");
-        diagnostic.hint =
-            nearest(&kind, SCHEMAS.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
-        loaded.diagnostics.push(diagnostic);
+    let is_known = is_secret || SCHEMAS.contains_key(&kind);
+    let near = nearest(&kind, SCHEMAS.keys().map(String::as_str)).filter(|_| !is_known);
+    let wrong = if !is_secret && version != format!("{GROUP}/{VERSION}") {
+        let problem = fail(format!("there is no version `{version}`"), "apiVersion");
+        Some(problem.hint(format!("write {GROUP}/{VERSION}")))
+    } else if !is_known {
+        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        Some(Diagnostic { hint, ..fail(format!("there is no kind `{kind}`"), "kind") })
+    } else {
+        None
+    };
+    let kind = near.map_or(kind, str::to_owned);
+    if let Some(wrong) = wrong {
+        loaded.diagnostics.push(wrong);
+        // It is there, and what refers to it need not be told that it is not.
+        if SCHEMAS.contains_key(&kind) {
+            let (object, (namespace, name)) = identified(&tree);
+            loaded.broken.push(Manifest { file: file.clone(), kind, namespace, name, object, tree });
+        }
         return;
     }
     take_object(tree, kind, file, loaded);
 }
 
-fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Loaded) {
-    let mut object = tree.value();
+/// An object's value, its namespace and its name.
+fn identified(tree: &yaml::Node) -> (Value, (String, String)) {
+    let object = tree.value();
     let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let (name, namespace) = (field("name"), field("namespace"));
     let namespace = if namespace.is_empty() { NAMESPACE.to_owned() } else { namespace };
+    (object, (namespace, name))
+}
+
+fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Loaded) {
+    let (mut object, (namespace, name)) = identified(&tree);
     let mut found = metadata_problems(&object["metadata"]);
     if let Some(entries) = object.as_object_mut() {
         // Status is the controller's to write.
@@ -291,41 +258,43 @@ fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Lo
             .filter(|k| !["apiVersion", "kind", "metadata"].contains(&k.as_str()) && !known.contains(&k.as_str()))
         {
             let hint = nearest(unknown, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
-            found.push(schema::Invalid { path: unknown.clone(), message: format!("unknown field `{unknown}`"), hint });
+            let message = format!("unknown field `{unknown}`");
+            found.push(schema::Invalid { id: schema::UNKNOWN_FIELD, path: unknown.clone(), message, hint });
         }
     }
     if let Some(schema) = SCHEMAS.get(&kind) {
         found.extend(schema::check(&mut object, schema));
     }
     let manifest = Manifest { file: file.clone(), kind, namespace, name, object, tree };
-    if let Some(first) = loaded
-        .manifests
-        .iter()
-        .find(|m| m.kind == manifest.kind && m.namespace == manifest.namespace && m.name == manifest.name)
-    {
-        let place = Diagnostic::new("", first.tree.span.clone()).of(&first.file);
+    let identity = (manifest.kind.clone(), manifest.namespace.clone(), manifest.name.clone());
+    if let Some((first, at)) = loaded.known.get(&identity) {
         let message = format!(
             "{} `{}` is declared twice; first in {}:{}",
             manifest.kind,
             manifest.name,
-            first.file.path.display(),
-            place.line_column().0
+            first.path.display(),
+            first.line_column(*at).0
         );
-        loaded.diagnostics.push(manifest.diagnose("metadata.name", None, message, None));
+        loaded.diagnostics.push(manifest.diagnose(DECLARED_TWICE, "metadata.name", None, message, None));
         return;
+    }
+    // Without a name it is nobody's twin.
+    if !manifest.name.is_empty() {
+        loaded.known.insert(identity, (file.clone(), manifest.tree.span.start));
     }
     if found.is_empty() {
         loaded.manifests.push(manifest);
     } else {
-        loaded.broken.push((manifest.kind.clone(), manifest.namespace.clone(), manifest.name.clone()));
-        loaded.diagnostics.extend(found.into_iter().map(|i| manifest.diagnose(&i.path, None, i.message, i.hint)));
+        let diagnose = |i: schema::Invalid| manifest.diagnose(i.id, &i.path, None, i.message, i.hint);
+        loaded.diagnostics.extend(found.into_iter().map(diagnose));
+        loaded.broken.push(manifest);
     }
 }
 
 fn metadata_problems(metadata: &Value) -> Vec<schema::Invalid> {
     let mut found = vec![];
     let mut add = |path: &str, message: String, hint: Option<String>| {
-        found.push(schema::Invalid { path: path.to_owned(), message, hint })
+        found.push(schema::Invalid { id: INVALID_METADATA, path: path.to_owned(), message, hint })
     };
     let name = metadata["name"].as_str().unwrap_or_default();
     if name.is_empty() {

@@ -1,9 +1,17 @@
 //! A manifest against its CustomResourceDefinition, as the API server would check it: defaults are filled in, and
 //! every error is found, not the first. Also the CEL rules of the CRD, from the same source as in a cluster.
 
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
 use serde_json::{Map, Value};
 
 use crate::rule::nearest;
+
+pub(super) const UNKNOWN_FIELD: &str = "unknown-field";
+const MISSING_FIELD: &str = "missing-field";
+const WRONG_TYPE: &str = "wrong-type";
+const WRONG_VALUE: &str = "wrong-value";
+const SCHEMA_RULE: &str = "schema-rule";
 
 /// More are not read by anyone.
 const ERRORS_MAX: usize = 100;
@@ -11,6 +19,7 @@ const ERRORS_MAX: usize = 100;
 /// What is wrong at one path of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
+    pub id: &'static str,
     /// Such as `spec.steps[2].audience.where`.
     pub path: String,
     pub message: String,
@@ -24,7 +33,7 @@ pub fn check(object: &mut Value, schema: &Value) -> Vec<Invalid> {
         if let Some(inner) = schema.pointer(&format!("/properties/{part}")) {
             match object.get_mut(part) {
                 Some(value) => walk(value, inner, part, &mut found),
-                None => found.push(invalid(part, format!("`{part}` is required"))),
+                None => found.push(invalid(MISSING_FIELD, part, format!("`{part}` is required"))),
             }
         }
     }
@@ -34,8 +43,8 @@ pub fn check(object: &mut Value, schema: &Value) -> Vec<Invalid> {
     found
 }
 
-fn invalid(path: &str, message: impl Into<String>) -> Invalid {
-    Invalid { path: path.to_owned(), message: message.into(), hint: None }
+fn invalid(id: &'static str, path: &str, message: impl Into<String>) -> Invalid {
+    Invalid { id, path: path.to_owned(), message: message.into(), hint: None }
 }
 
 fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Vec<Invalid>) {
@@ -43,7 +52,7 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Vec<Invalid>)
         return;
     }
     if value.is_null() && schema["nullable"] != true {
-        found.push(invalid(path, format!("`{}` has no value", last(path))));
+        found.push(invalid(MISSING_FIELD, path, format!("`{}` has no value", last(path))));
         return;
     }
     if !has_type(value, schema) {
@@ -52,14 +61,14 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Vec<Invalid>)
         } else {
             type_words(&schema["type"])
         };
-        found.push(invalid(path, format!("`{}` must be {wanted}, not {}", last(path), value_words(value))));
+        found.push(invalid(WRONG_TYPE, path, format!("`{}` must be {wanted}, not {}", last(path), value_words(value))));
         return;
     }
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
     {
         let words: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-        let mut problem = invalid(path, format!("`{}` must be one of {}", last(path), words.join(", ")));
+        let mut problem = invalid(WRONG_VALUE, path, format!("`{}` must be one of {}", last(path), words.join(", ")));
         let near = value.as_str().and_then(|text| nearest(text, words.iter().copied()));
         problem.hint = near.map(|near| format!("did you mean `{near}`?"));
         found.push(problem);
@@ -119,45 +128,50 @@ fn text_limits(text: &str, schema: &Value, path: &str, found: &mut Vec<Invalid>)
     let chars = text.chars().count() as u64;
     let name = last(path);
     if schema["minLength"].as_u64().is_some_and(|min| chars < min) {
-        found.push(invalid(path, format!("`{name}` must not be empty")));
+        found.push(invalid(WRONG_VALUE, path, format!("`{name}` must not be empty")));
     } else if let Some(max) = schema["maxLength"].as_u64().filter(|max| chars > *max) {
-        found.push(invalid(path, format!("`{name}` has {chars} characters, and at most {max} are allowed")));
+        let message = format!("`{name}` has {chars} characters, and at most {max} are allowed");
+        found.push(invalid(WRONG_VALUE, path, message));
     } else if let Some(pattern) = schema["pattern"].as_str()
         && !matches(pattern, text)
     {
-        found.push(invalid(path, format!("`{name}` must match {pattern}")));
+        found.push(invalid(WRONG_VALUE, path, format!("`{name}` must match {pattern}")));
     }
     if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
-        let mut problem = invalid(path, format!("`{name}` must be an instant with its offset"));
+        let mut problem = invalid(WRONG_VALUE, path, format!("`{name}` must be an instant with its offset"));
         problem.hint = Some("write it as in 2026-03-31T09:00:00+02:00".to_owned());
         found.push(problem);
     }
 }
 
-/// The CRDs' patterns, by the engine that checks them in a cluster's CEL: RE2 syntax.
+/// Whether a text has the form of one of the CRDs' patterns. A cluster reads them by RE2, whose syntax this is.
 fn matches(pattern: &str, text: &str) -> bool {
-    let mut context = cel::Context::default();
-    let Ok(program) = cel::Program::compile("text.matches(pattern)") else { return false };
-    let added = context.add_variable("text", text).is_ok() && context.add_variable("pattern", pattern).is_ok();
-    added && matches!(program.execute(&context), Ok(cel::Value::Bool(true)))
+    PATTERNS.with_borrow_mut(|known| {
+        if !known.contains_key(pattern) {
+            known.insert(pattern.to_owned(), regex::Regex::new(pattern).ok());
+        }
+        known.get(pattern).and_then(Option::as_ref).is_some_and(|known| known.is_match(text))
+    })
 }
 
 fn number_limits(number: f64, schema: &Value, path: &str, found: &mut Vec<Invalid>) {
     if let Some(min) = schema["minimum"].as_f64().filter(|min| number < *min) {
-        found.push(invalid(path, format!("`{}` must be at least {min}", last(path))));
+        found.push(invalid(WRONG_VALUE, path, format!("`{}` must be at least {min}", last(path))));
     }
     if let Some(max) = schema["maximum"].as_f64().filter(|max| number > *max) {
-        found.push(invalid(path, format!("`{}` must be at most {max}", last(path))));
+        found.push(invalid(WRONG_VALUE, path, format!("`{}` must be at most {max}", last(path))));
     }
 }
 
 fn list(items: &mut [Value], schema: &Value, path: &str, found: &mut Vec<Invalid>) {
     let count = items.len() as u64;
     if let Some(max) = schema["maxItems"].as_u64().filter(|max| count > *max) {
-        found.push(invalid(path, format!("`{}` has {count} items, and at most {max} are allowed", last(path))));
+        let message = format!("`{}` has {count} items, and at most {max} are allowed", last(path));
+        found.push(invalid(WRONG_VALUE, path, message));
+        return;
     }
     if let Some(min) = schema["minItems"].as_u64().filter(|min| count < *min) {
-        found.push(invalid(path, format!("`{}` needs at least {min}", last(path))));
+        found.push(invalid(WRONG_VALUE, path, format!("`{}` needs at least {min}", last(path))));
     }
     for (index, item) in items.iter_mut().enumerate() {
         walk(item, &schema["items"], &format!("{path}[{index}]"), found);
@@ -171,7 +185,8 @@ fn list(items: &mut [Value], schema: &Value, path: &str, found: &mut Vec<Invalid
         };
         if (is_set || !keys.is_empty()) && items[..index].iter().any(same) {
             let name = keys.first().and_then(|k| items[index][*k].as_str()).or(items[index].as_str()).unwrap_or("");
-            found.push(invalid(&format!("{path}[{index}]"), format!("`{name}` stands twice in `{}`", last(path))));
+            let message = format!("`{name}` stands twice in `{}`", last(path));
+            found.push(invalid(WRONG_VALUE, &format!("{path}[{index}]"), message));
         }
     }
 }
@@ -183,7 +198,7 @@ fn object(entries: &mut Map<String, Value>, schema: &Value, path: &str, found: &
     if let Some(values) = schema.get("additionalProperties").filter(|v| v.is_object()) {
         let max = schema["maxProperties"].as_u64().unwrap_or(u64::MAX);
         if entries.len() as u64 > max {
-            found.push(invalid(path, format!("`{}` has at most {max} entries", last(path))));
+            found.push(invalid(WRONG_VALUE, path, format!("`{}` has at most {max} entries", last(path))));
         }
         for (name, value) in entries.iter_mut() {
             walk(value, values, &format!("{path}.{name}"), found);
@@ -203,7 +218,7 @@ fn object(entries: &mut Map<String, Value>, schema: &Value, path: &str, found: &
             Some(inner) => walk(value, inner, &format!("{path}.{name}"), found),
             None if wrong_choice.as_deref() == Some(name) => {}
             None => {
-                let mut problem = invalid(&format!("{path}.{name}"), format!("unknown field `{name}`"));
+                let mut problem = invalid(UNKNOWN_FIELD, &format!("{path}.{name}"), format!("unknown field `{name}`"));
                 problem.hint =
                     nearest(name, properties.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
                 found.push(problem);
@@ -212,7 +227,7 @@ fn object(entries: &mut Map<String, Value>, schema: &Value, path: &str, found: &
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if !entries.contains_key(name) {
-            found.push(invalid(path, format!("`{name}` is missing in `{}`", last(path))));
+            found.push(invalid(MISSING_FIELD, path, format!("`{name}` is missing in `{}`", last(path))));
         }
     }
 }
@@ -225,17 +240,18 @@ fn choice(entries: &Map<String, Value>, schema: &Value, path: &str, found: &mut 
         return None;
     }
     if chosen.len() > 1 {
-        found.push(invalid(path, format!("only one of {} may stand here", chosen.join(", "))));
+        found.push(invalid(WRONG_VALUE, path, format!("only one of {} may stand here", chosen.join(", "))));
         return None;
     }
     let properties = schema["properties"].as_object()?;
     let unknown = entries.keys().find(|name| !properties.contains_key(*name));
     let mut problem = match unknown {
         Some(name) => invalid(
+            UNKNOWN_FIELD,
             &format!("{path}.{name}"),
             format!("unknown field `{name}`; one of {} must stand here", choices.join(", ")),
         ),
-        None => invalid(path, format!("one of {} must stand here", choices.join(", "))),
+        None => invalid(MISSING_FIELD, path, format!("one of {} must stand here", choices.join(", "))),
     };
     problem.hint =
         unknown.and_then(|name| nearest(name, choices.iter().copied())).map(|near| format!("did you mean `{near}`?"));
@@ -266,21 +282,35 @@ fn rules(value: &Value, schema: &Value, path: &str, found: &mut Vec<Invalid>) {
         }
         match holds(text, value) {
             Ok(true) => {}
-            Ok(false) => found.push(invalid(path, rule["message"].as_str().unwrap_or(text))),
+            Ok(false) => found.push(invalid(SCHEMA_RULE, path, rule["message"].as_str().unwrap_or(text))),
             // Never passed over in silence: a rule that cannot be evaluated is a fault of ours, and is said.
             Err(error) => {
-                found.push(invalid(path, format!("internal: the rule `{text}` could not be evaluated: {error}")))
+                let message = format!("internal: the rule `{text}` could not be evaluated: {error}");
+                found.push(invalid(SCHEMA_RULE, path, message));
             }
         }
     }
 }
 
 fn holds(rule: &str, value: &Value) -> Result<bool, String> {
-    let program = cel::Program::compile(rule).map_err(|e| e.to_string())?;
+    let program = RULES.with_borrow_mut(|known| {
+        if let Some(known) = known.get(rule) {
+            return known.clone();
+        }
+        let compiled = cel::Program::compile(rule).map(Rc::new).map_err(|e| e.to_string());
+        known.insert(rule.to_owned(), compiled.clone());
+        compiled
+    })?;
     let mut context = cel::Context::default();
     context.add_variable("self", value).map_err(|e| e.to_string())?;
     match program.execute(&context).map_err(|e| e.to_string())? {
         cel::Value::Bool(holds) => Ok(holds),
         other => Err(format!("it gives {other:?}")),
     }
+}
+
+thread_local! {
+    // A thousand manifests ask the same few dozen patterns and rules, and to compile one costs more than to ask it.
+    static PATTERNS: RefCell<HashMap<String, Option<regex::Regex>>> = RefCell::default();
+    static RULES: RefCell<HashMap<String, Result<Rc<cel::Program>, String>>> = RefCell::default();
 }

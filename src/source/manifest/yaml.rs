@@ -3,12 +3,18 @@
 //! kubectl's library reads YAML 1.1: a plain `NO` is a boolean there, `0777` is 511, `1_000` is a thousand. What
 //! the two versions read differently is refused with the advice to quote it, so that both homes read a manifest alike.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Value};
 
 use super::Diagnostic;
+
+const INVALID: &str = "invalid-yaml";
+const AMBIGUOUS: &str = "ambiguous-yaml";
 
 const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 const DEPTH_MAX: usize = 64;
@@ -52,39 +58,58 @@ impl Node {
         }
     }
 
-    /// The node that a path such as `spec.steps[2].audience.where` leads to, or the nearest before it.
-    pub fn at(&self, path: &str) -> Range<usize> {
-        let mut node = self;
-        let mut span = self.span.start..self.span.start;
-        for part in path.split(['.', '[']).map(|part| part.trim_end_matches(']')) {
+    /// The nodes that a path such as `spec.steps[2].audience.where` leads through, each with the place where it begins:
+    /// its key, or the item itself. It ends where there is no such node. A key may have dots.
+    pub fn way(&self, path: &str) -> Vec<(Range<usize>, &Node)> {
+        let (mut found, mut node, mut rest) = (vec![], self, path);
+        loop {
             let next = match &node.kind {
-                Kind::Map(entries) => match entries.iter().find(|(key, _, _)| key == part) {
-                    Some((_, key, next)) => {
-                        span = key.clone();
-                        Some(next)
-                    }
-                    None => None,
-                },
-                Kind::List(items) => part.parse::<usize>().ok().and_then(|index| items.get(index)),
+                Kind::Map(entries) => {
+                    rest = rest.strip_prefix('.').unwrap_or(rest);
+                    let is_next = |key: &str| {
+                        rest.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                    };
+                    let next = entries.iter().filter(|(key, _, _)| is_next(key)).max_by_key(|(key, _, _)| key.len());
+                    next.map(|(key, span, next)| (span.clone(), next, key.len()))
+                }
+                Kind::List(items) => {
+                    let index = rest.strip_prefix('[').and_then(|inside| inside.split_once(']'));
+                    index.and_then(|(index, _)| {
+                        let next = items.get(index.parse::<usize>().ok()?)?;
+                        Some((next.span.clone(), next, index.len() + 2))
+                    })
+                }
                 Kind::Scalar(..) => None,
             };
-            let Some(next) = next else { return span };
-            if matches!(next.kind, Kind::Scalar(..)) || matches!(node.kind, Kind::List(_)) {
-                span = next.span.clone();
-            }
-            node = next;
+            let Some((begin, next, length)) = next else { return found };
+            found.push((begin, next));
+            (node, rest) = (next, &rest[length..]);
         }
-        span
+    }
+
+    /// The value that a path leads to.
+    pub fn find(&self, path: &str) -> Option<&Node> {
+        self.way(path).pop().map(|(_, node)| node)
+    }
+
+    /// The place to show for a path: a scalar or an item as it stands there, the key of what is larger; the nearest
+    /// before it where there is no such node.
+    pub fn at(&self, path: &str) -> Range<usize> {
+        match self.way(path).pop() {
+            Some((_, node)) if matches!(node.kind, Kind::Scalar(..)) => node.span.clone(),
+            Some((begin, _)) => begin,
+            None => self.span.start..self.span.start,
+        }
     }
 }
 
 /// The documents of a file.
 pub fn documents(text: &str) -> Result<Vec<Node>, Diagnostic> {
     if text.len() > FILE_BYTES_MAX {
-        return Err(Diagnostic::new(format!("a manifest file has at most {FILE_BYTES_MAX} bytes"), 0..0));
+        return Err(Diagnostic::new(INVALID, format!("a manifest file has at most {FILE_BYTES_MAX} bytes"), 0..0));
     }
     if let Some(at) = text.find('\0') {
-        return Err(Diagnostic::new("a manifest cannot hold a NUL", at..at + 1));
+        return Err(Diagnostic::new(INVALID, "a manifest cannot hold a NUL", at..at + 1));
     }
     let text_places = Places::of(text);
     let mut events = vec![];
@@ -94,7 +119,7 @@ pub fn documents(text: &str) -> Result<Vec<Node>, Diagnostic> {
             Err(error) => {
                 let at = text_places.byte(error.marker().index());
                 let message = format!("this is not YAML: {}", error.info());
-                return Err(Diagnostic::new(message, at..at));
+                return Err(Diagnostic::new(INVALID, message, at..at));
             }
         }
     }
@@ -150,10 +175,14 @@ impl<'t> Builder<'t> {
     fn count(&mut self, span: &Range<usize>, depth: usize) -> Result<(), Diagnostic> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
-            return Err(Diagnostic::new(format!("a manifest file has at most {NODES_MAX} values"), span.clone()));
+            return Err(Diagnostic::new(
+                INVALID,
+                format!("a manifest file has at most {NODES_MAX} values"),
+                span.clone(),
+            ));
         }
         if depth > DEPTH_MAX {
-            return Err(Diagnostic::new(format!("a manifest nests at most {DEPTH_MAX} deep"), span.clone()));
+            return Err(Diagnostic::new(INVALID, format!("a manifest nests at most {DEPTH_MAX} deep"), span.clone()));
         }
         Ok(())
     }
@@ -163,7 +192,7 @@ impl<'t> Builder<'t> {
         match event {
             Event::Scalar(value, style, anchor, tag) => {
                 if tag.is_some() {
-                    return Err(Diagnostic::new("a manifest has no tags", span));
+                    return Err(Diagnostic::new(INVALID, "a manifest has no tags", span));
                 }
                 let value = scalar(&value, style, &span)?;
                 let is_verbatim =
@@ -191,7 +220,7 @@ impl<'t> Builder<'t> {
                     self.count(&span, depth)?;
                     Ok(node)
                 }
-                None => Err(Diagnostic::new("an alias without its anchor", span)),
+                None => Err(Diagnostic::new(INVALID, "an alias without its anchor", span)),
             },
             _ => Ok(Node { span, kind: Kind::Scalar(Value::Null, false) }),
         }
@@ -199,6 +228,7 @@ impl<'t> Builder<'t> {
 
     fn mapping(&mut self, span: Range<usize>, depth: usize, text: &str) -> Result<Node, Diagnostic> {
         let mut entries: Vec<(String, Range<usize>, Node)> = vec![];
+        let mut known = HashSet::new();
         let end = loop {
             match self.events.next() {
                 Some((Event::MappingEnd, end)) => break end.end,
@@ -207,10 +237,10 @@ impl<'t> Builder<'t> {
                     let key = match key.kind {
                         Kind::Scalar(Value::String(key), _) => key,
                         Kind::Scalar(Value::Number(key), _) => key.to_string(),
-                        _ => return Err(Diagnostic::new("a key is a text", key_span)),
+                        _ => return Err(Diagnostic::new(INVALID, "a key is a text", key_span)),
                     };
-                    if entries.iter().any(|(known, _, _)| *known == key) {
-                        return Err(Diagnostic::new(format!("`{key}` stands here twice"), key_span));
+                    if !known.insert(key.clone()) {
+                        return Err(Diagnostic::new(INVALID, format!("`{key}` stands here twice"), key_span));
                     }
                     let Some((event, value_span)) = self.events.next() else { break key_span.end };
                     let value = self.node(event, value_span, depth + 1, text)?;
@@ -243,7 +273,7 @@ fn scalar(text: &str, style: ScalarStyle, span: &Range<usize>) -> Result<Value, 
         return Ok(Value::String(text.to_owned()));
     }
     let quote = |what: &str| {
-        Err(Diagnostic::new(format!("`{text}` is {what} to kubectl"), span.clone())
+        Err(Diagnostic::new(AMBIGUOUS, format!("`{text}` is {what} to kubectl"), span.clone())
             .hint(format!("quote it: \"{text}\"")))
     };
     match text {

@@ -1,0 +1,141 @@
+//! What is wrong with an object, with those that it refers to at hand: the same for a manifest, for an object of a
+//! cluster, and for a pull request.
+//!
+//! All that is wrong is found, not the first of it. What only follows from another object's being wrong says so
+//! ([`Finding::is_consequence`]).
+
+use super::{
+    Bundle, CIRCLE, Finding, Library, Plan, Ref,
+    audience::{self, Sets},
+    dataset,
+    message::template_findings,
+    missing_reference,
+};
+use crate::{
+    api::{
+        AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
+        campaign::CAMPAIGN_NAME_CHARS_MAX,
+    },
+    rule::{Dialect, Schema, check_syntax},
+    run::schedule::Timetable,
+    send::{mime, template::Template},
+};
+
+/// An audience that fits its dataset, with all that it builds on.
+pub struct Audience {
+    pub dataset: DatasetSpec,
+    pub schema: Schema,
+    pub sets: Sets,
+}
+
+/// A campaign that could start.
+pub struct Campaign {
+    pub bundle: Bundle,
+    pub plan: Plan,
+    /// Without one runs are made by hand.
+    pub timetable: Option<Timetable>,
+}
+
+/// An object's namespace and name.
+pub type Named<'a> = (&'a str, &'a str);
+
+pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
+    let this = Ref::new("Channel", name);
+    let (from, reply_to, at) = match (&spec.email, &spec.outbox) {
+        (Some(email), _) => (&email.from, &email.reply_to, "spec.email"),
+        (None, Some(outbox)) => (&outbox.from, &outbox.reply_to, "spec.outbox"),
+        (None, None) => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, outbox")],
+    };
+    let addresses = [("from", Some(from)), ("replyTo", reply_to.as_ref())];
+    let wrong = addresses.into_iter().filter(|(_, text)| text.is_some_and(|text| mime::address_of(text).is_none()));
+    let finding = |(field, _)| {
+        Finding::new(&this, format!("{at}.{field}"), "this is not an address")
+            .hint("write it as in Shop <shop@example.com>")
+            .id("invalid-address")
+    };
+    wrong.map(finding).collect()
+}
+
+/// Whether its variables exist is known only where a campaign uses it.
+pub fn template(name: &str, spec: &MessageTemplateSpec) -> Vec<Finding> {
+    let problems = Template::compile(spec).err();
+    problems.map(|problems| template_findings(&Ref::new("MessageTemplate", name), problems)).unwrap_or_default()
+}
+
+/// # Errors
+/// All that is wrong with it, and with the audiences that it builds on.
+pub fn audience(
+    (namespace, name): Named<'_>,
+    spec: &AudienceSpec,
+    library: &dyn Library,
+    dialect: Dialect,
+) -> Result<Audience, Vec<Finding>> {
+    let (specs, mut found) = audience::gather_one(name, spec, namespace, library);
+    let this = Ref::new("Audience", name);
+    let Some(declared) = library.dataset(&spec.dataset) else {
+        found.push(missing_reference(&this, "spec.dataset", ("Dataset", &spec.dataset), namespace, library));
+        let syntax = spec.rule.as_ref().and_then(|rule| check_syntax(rule).err());
+        found.extend(syntax.map(|problem| Finding::of_problem(&this, "spec.where", problem)));
+        return Err(found);
+    };
+    let schema = dataset::schema_of(&declared, namespace, &spec.dataset, dialect);
+    let schema = audience::known_to(schema, &specs);
+    match audience::compile(&specs, &spec.dataset, &schema) {
+        Ok(sets) if found.is_empty() => Ok(Audience { dataset: declared, schema, sets }),
+        compiled => Err(with(found, compiled.err())),
+    }
+}
+
+/// # Errors
+/// All that is wrong with it, and with the audiences and templates that it uses.
+pub fn campaign(
+    (namespace, name): Named<'_>,
+    spec: &CampaignSpec,
+    library: &dyn Library,
+    dialect: Dialect,
+) -> Result<Campaign, Vec<Finding>> {
+    let this = Ref::new("Campaign", name);
+    let mut found = vec![];
+    if name.chars().count() > CAMPAIGN_NAME_CHARS_MAX {
+        let message = format!("a campaign's name has at most {CAMPAIGN_NAME_CHARS_MAX} characters");
+        found.push(Finding::new(&this, "metadata.name", message));
+    }
+    let timetable = spec.schedule.as_ref().map(Timetable::of).transpose().unwrap_or_else(|wrong| {
+        found.push(Finding::of_schedule(&this, "spec.schedule", wrong));
+        None
+    });
+    let (bundle, missing) = Bundle::gather_some(namespace, name, spec, library);
+    found.extend(missing);
+    let Some(bundle) = bundle else {
+        return Err(with(found, Some(Bundle::check_order(spec, name))));
+    };
+    match bundle.compile(dialect) {
+        Ok(plan) if found.is_empty() => Ok(Campaign { bundle, plan, timetable }),
+        compiled => Err(with(found, compiled.err())),
+    }
+}
+
+/// # Errors
+/// If its campaign is not there.
+pub fn run(
+    (namespace, name): Named<'_>,
+    spec: &CampaignRunSpec,
+    library: &dyn Library,
+) -> Result<CampaignSpec, Vec<Finding>> {
+    let this = Ref::new("CampaignRun", name);
+    let lost = || vec![missing_reference(&this, "spec.campaign", ("Campaign", &spec.campaign), namespace, library)];
+    library.campaign(&spec.campaign).ok_or_else(lost)
+}
+
+/// Adds what else was found, but for what is said already: a reference that is missing is missing for the compiler, too.
+fn with(mut found: Vec<Finding>, others: Option<Vec<Finding>>) -> Vec<Finding> {
+    let lost: Vec<(Ref, String)> = found
+        .iter()
+        .filter(|f| f.is_missing_reference || f.id == CIRCLE)
+        .map(|f| (f.object.clone(), f.path.clone()))
+        .collect();
+    let is_said =
+        |finding: &Finding| lost.iter().any(|(object, path)| finding.object == *object && finding.path == *path);
+    found.extend(others.into_iter().flatten().filter(|finding| !is_said(finding)));
+    found
+}

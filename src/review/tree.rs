@@ -1,0 +1,116 @@
+//! The manifests of some paths: what they declare, and all that is wrong with them.
+//!
+//! No store and no cluster is asked. What is wrong is found by the functions that the reconcilers call, so that a tree
+//! without errors is one that every home takes.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
+    source::{
+        Key, Kind, admission,
+        declared::{Declared, InNamespace, Spec},
+        manifest::{self, Diagnostic, Loaded, Manifest},
+    },
+};
+
+/// What some folders or files declare.
+pub struct Tree {
+    loaded: Loaded,
+    declared: Declared,
+}
+
+impl Tree {
+    /// Reads every manifest under the paths, folders or files.
+    pub fn read(paths: &[impl AsRef<Path>]) -> Self {
+        Self::of(manifest::load_all(paths.iter().map(AsRef::as_ref)))
+    }
+
+    /// Of files whose bytes somebody else has, such as those of a revision in git; an object of a cluster is one, too.
+    pub fn of_files(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
+        let mut loaded = Loaded::default();
+        files.into_iter().for_each(|(path, bytes)| loaded.take_file(path, bytes));
+        Self::of(loaded)
+    }
+
+    fn of(mut loaded: Loaded) -> Self {
+        let mut declared = Declared::of(&loaded);
+        admission::check(&mut loaded, &mut declared, None);
+        loaded.diagnostics.sort_by_cached_key(|d| (d.file.as_ref().map(|file| file.path.clone()), d.span.start));
+        Self { loaded, declared }
+    }
+
+    /// All that is wrong, by file and place.
+    pub fn errors(&self) -> &[Diagnostic] {
+        &self.loaded.diagnostics
+    }
+
+    /// The objects that are well-formed, in the order of files and places.
+    pub fn manifests(&self) -> &[Manifest] {
+        &self.loaded.manifests
+    }
+
+    /// The manifest of an object, whether or not it is right.
+    pub fn manifest(&self, key: &Key) -> Option<&Manifest> {
+        self.declared.get(key)?.place.of(&self.loaded)
+    }
+
+    /// Whether an object is declared and nothing is wrong with it, nor with what it refers to.
+    pub fn is_sound(&self, key: &Key) -> bool {
+        self.declared.get(key).is_some_and(|entry| !entry.is_wrong)
+    }
+
+    /// The objects of a kind that are sound, by namespace and name.
+    pub fn sound(&self, kind: Kind) -> Vec<&Key> {
+        let mut keys: Vec<&Key> = self.declared.keys().filter(|key| key.kind == kind && self.is_sound(key)).collect();
+        keys.sort();
+        keys
+    }
+
+    /// The specs of one namespace; of what is wrong, as far as it can be read.
+    pub fn library<'a>(&'a self, namespace: &'a str) -> InNamespace<'a> {
+        self.declared.library(namespace, None)
+    }
+
+    pub fn dataset(&self, namespace: &str, name: &str) -> Option<&DatasetSpec> {
+        match self.spec(Kind::Dataset, namespace, name)? {
+            Spec::Dataset(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    pub fn audience(&self, namespace: &str, name: &str) -> Option<&AudienceSpec> {
+        match self.spec(Kind::Audience, namespace, name)? {
+            Spec::Audience(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    pub fn channel(&self, namespace: &str, name: &str) -> Option<&ChannelSpec> {
+        match self.spec(Kind::Channel, namespace, name)? {
+            Spec::Channel(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    pub fn template(&self, namespace: &str, name: &str) -> Option<&MessageTemplateSpec> {
+        match self.spec(Kind::MessageTemplate, namespace, name)? {
+            Spec::MessageTemplate(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    pub fn campaign(&self, namespace: &str, name: &str) -> Option<&CampaignSpec> {
+        match self.spec(Kind::Campaign, namespace, name)? {
+            Spec::Campaign(spec) => Some(spec),
+            _ => None,
+        }
+    }
+
+    fn spec(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Spec> {
+        self.declared.get(&Key::new(kind, namespace, name))?.spec.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 
 mod ast;
 mod check;
+mod doubt;
 mod fault;
 mod lower;
 mod number;
@@ -29,6 +30,7 @@ use std::{
 use sea_query::SelectStatement;
 
 pub use check::{audiences_in, check, check_condition, check_syntax, check_value};
+pub use doubt::{Doubt, doubts};
 pub use fault::FaultPlace;
 pub use path::{Path, check_path};
 pub use problem::{Problem, circle, nearest};

@@ -18,7 +18,7 @@ fn link(name: &str, to: &str, here: &str, there: &str, is_many: bool) -> Link {
     Link { name: name.into(), to: to.into(), keys: vec![(here.into(), there.into())], is_many }
 }
 
-fn schema() -> Schema {
+pub(super) fn schema() -> Schema {
     let entity = |name: &str, fields: Vec<Field>, links: Vec<Link>| Entity {
         name: name.into(),
         key: vec!["id".into()],

@@ -16,6 +16,7 @@ mod sending;
 mod store;
 mod summary;
 mod table;
+mod validate;
 mod worker;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -57,6 +58,8 @@ enum Command {
     /// Handles of the store itself.
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Finds all that is wrong with manifests, and what is suspect, without a store or a cluster.
+    Validate(validate::Args),
     /// Writes the CustomResourceDefinitions.
     Crds(crds::Args),
 }
@@ -65,6 +68,8 @@ enum Command {
 pub(crate) enum End {
     Done,
     Failed,
+    /// The input is wrong, and what is wrong with it was said.
+    Refused,
     /// The sentence is the reason; a hint may follow it.
     Wrong(String, Option<String>),
 }
@@ -96,6 +101,7 @@ pub fn main() -> ExitCode {
             Command::Render(args) => render::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,
+            Command::Validate(args) => validate::run(&args),
             Command::Crds(args) => crds::run(&args),
         }
     });
@@ -112,6 +118,7 @@ fn say(end: End) -> ExitCode {
     match end {
         End::Done => ExitCode::SUCCESS,
         End::Failed => ExitCode::from(1),
+        End::Refused => ExitCode::from(2),
         End::Wrong(message, hint) => {
             eprintln!("error: {message}");
             hint.iter().for_each(|hint| eprintln!("hint: {hint}"));

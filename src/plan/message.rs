@@ -51,6 +51,7 @@ pub struct EmailPlan {
     /// The entity of the set: each of its rows is an item.
     pub entity: String,
     pub channel: String,
+    pub template_name: String,
     pub template: Template,
     pub per_profile: bool,
     /// From the item to the person.

@@ -7,5 +7,13 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`tree`] | the manifests of some paths: what they declare, and all that is wrong with them |
+//! | [`check`] | what is legal and most likely not meant, a family of warnings in each file |
+//! | [`format`] | what `validate` found as text, JSON and SARIF |
+//! | [`rules`] | every rule that manifests are checked by, under its name |
+//! | [`silence`] | ignoring a warning where it stands |
 
+pub mod check;
+pub mod format;
+pub mod rules;
+pub mod silence;
 pub mod tree;

@@ -3,12 +3,16 @@
 //! No store and no cluster is asked. What is wrong is found by the functions that the reconcilers call, so that a tree
 //! without errors is one that every home takes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use crate::{
     api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
     source::{
-        Key, Kind, admission,
+        Key, Kind,
+        admission::{self, Sound},
         declared::{Declared, InNamespace, Spec},
         manifest::{self, Diagnostic, Loaded, Manifest},
     },
@@ -18,6 +22,7 @@ use crate::{
 pub struct Tree {
     loaded: Loaded,
     declared: Declared,
+    checked: BTreeMap<Key, Sound>,
 }
 
 impl Tree {
@@ -35,9 +40,9 @@ impl Tree {
 
     fn of(mut loaded: Loaded) -> Self {
         let mut declared = Declared::of(&loaded);
-        admission::check(&mut loaded, &mut declared, None);
+        let checked = admission::check(&mut loaded, &mut declared, None).sound;
         loaded.diagnostics.sort_by_cached_key(|d| (d.file.as_ref().map(|file| file.path.clone()), d.span.start));
-        Self { loaded, declared }
+        Self { loaded, declared, checked }
     }
 
     /// All that is wrong, by file and place.
@@ -48,6 +53,17 @@ impl Tree {
     /// The objects that are well-formed, in the order of files and places.
     pub fn manifests(&self) -> &[Manifest] {
         &self.loaded.manifests
+    }
+
+    /// How many objects are declared, whether or not they are right.
+    pub fn objects(&self) -> usize {
+        self.loaded.manifests.len() + self.loaded.broken.len()
+    }
+
+    /// How many files declare something.
+    pub fn files(&self) -> usize {
+        let manifests = self.loaded.manifests.iter().chain(&self.loaded.broken);
+        manifests.map(|manifest| &manifest.file.path).collect::<BTreeSet<_>>().len()
     }
 
     /// The manifest of an object, whether or not it is right.
@@ -62,9 +78,27 @@ impl Tree {
 
     /// The objects of a kind that are sound, by namespace and name.
     pub fn sound(&self, kind: Kind) -> Vec<&Key> {
-        let mut keys: Vec<&Key> = self.declared.keys().filter(|key| key.kind == kind && self.is_sound(key)).collect();
+        let sound = self.declared.entries().filter(|(key, entry)| key.kind == kind && !entry.is_wrong);
+        let mut keys: Vec<&Key> = sound.map(|(key, _)| key).collect();
         keys.sort();
         keys
+    }
+
+    /// What was compiled of the audiences and campaigns that are right, by kind, namespace and name.
+    pub fn checked(&self) -> &BTreeMap<Key, Sound> {
+        &self.checked
+    }
+
+    /// Every spec that can be read; of what is wrong, as far as it can be.
+    pub fn specs(&self) -> impl Iterator<Item = (&Key, &Spec)> {
+        self.declared.entries().filter_map(|(key, entry)| Some((key, entry.spec.as_ref()?)))
+    }
+
+    /// The namespaces that have an object of one of these kinds which cannot be read at all.
+    pub fn unreadable_namespaces(&self, kinds: &[Kind]) -> BTreeSet<&str> {
+        let unreadable =
+            self.declared.entries().filter(|(key, entry)| entry.spec.is_none() && kinds.contains(&key.kind));
+        unreadable.map(|(key, _)| key.namespace.as_str()).collect()
     }
 
     /// The specs of one namespace; of what is wrong, as far as it can be read.

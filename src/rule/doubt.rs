@@ -100,7 +100,8 @@ impl<'r> Walk<'r> {
                 return;
             }
         }
-        if is_negated {
+        // `!has(x)` asks for the rows without.
+        if is_negated && !matches!(part.node, Node::Has(_)) {
             for part in part.node.parts().into_iter().chain([part]) {
                 let Some((_, _, name)) = field(part).filter(|_| part.is_nullable) else { continue };
                 let is_shown = self.text.get(part.span.clone()) == Some(name);
@@ -271,9 +272,7 @@ impl<'r> Clause<'r> {
     fn meets(&self, other: &Self) -> bool {
         let Some(order) = order(self.value, other.value) else { return true };
         if self.is_not || other.is_not {
-            return self.is_not == other.is_not
-                || self.comparison != other.comparison
-                || order.is_ne();
+            return self.is_not == other.is_not || self.comparison != other.comparison || order.is_ne();
         }
         let allows = |comparison, order: Ordering| match comparison {
             Comparison::Equal => order.is_eq(),
@@ -289,7 +288,8 @@ impl<'r> Clause<'r> {
             (a, b) if is_upper(a) == is_upper(b) => true,
             // The upper bound must lie above the lower, or on it where both include it.
             (a, b) => {
-                let (upper_against_lower, strict) = if is_upper(a) { (order, (a, b)) } else { (order.reverse(), (b, a)) };
+                let (upper_against_lower, strict) =
+                    if is_upper(a) { (order, (a, b)) } else { (order.reverse(), (b, a)) };
                 match strict {
                     (Comparison::LessOrEqual, Comparison::GreaterOrEqual) => upper_against_lower.is_ge(),
                     _ => upper_against_lower.is_gt(),
@@ -332,6 +332,7 @@ mod tests {
             "customer.country in [\"IT\", \"FR\"] && customer.score > 18 && customer.score < 30",
             "has(customer.country) && customer.country != \"IT\"",
             "!has(customer.country) || customer.country != \"IT\"",
+            "!has(customer.country) && customer.id > 1",
             "customer.country.startsWith(\"I\") && customer.country != \"IT\"",
             "customer.id != 5 && !(customer.name == \"Zoe\")",
             "customer.bookings.size() > 0 && customer.regular",
@@ -374,7 +375,10 @@ mod tests {
         assert_eq!(said("customer.id == customer.id"), ["constant-condition `id == customer.id`"]);
         assert_eq!(said("customer.bookings.size() >= 0").len(), 1);
         assert_eq!(said("customer.id == 1 && customer.id == 2"), ["never-true `id == 1 && customer.id == 2`"]);
-        assert_eq!(said("customer.score > 30 && customer.score < 18"), ["never-true `score > 30 && customer.score < 18`"]);
+        assert_eq!(
+            said("customer.score > 30 && customer.score < 18"),
+            ["never-true `score > 30 && customer.score < 18`"]
+        );
         assert_eq!(said("customer.id == 1 && customer.id != 1"), ["never-true `id == 1 && customer.id != 1`"]);
         assert_eq!(said("customer.id != 1 || customer.id != 2"), ["always-true `id != 1 || customer.id != 2`"]);
     }

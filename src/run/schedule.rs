@@ -153,6 +153,25 @@ impl Timetable {
         }
     }
 
+    /// The times at which it comes after `after` and until `until`; none of an `immediate`, which has no time of its own.
+    pub fn starts(&self, after: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+        let mut from = after.to_zoned(self.zone.clone());
+        std::iter::from_fn(move || {
+            let at = match &self.start {
+                Timed::Cron(cron, _) => {
+                    from = cron.find_next_occurrence(&from, false).ok()?;
+                    from.timestamp()
+                }
+                Timed::At(at) if *at > from.timestamp() => {
+                    from = at.to_zoned(self.zone.clone());
+                    *at
+                }
+                _ => return None,
+            };
+            (at <= until).then_some(at)
+        })
+    }
+
     fn sort(&self, starts: impl Iterator<Item = Timestamp>, now: Timestamp) -> Look {
         let in_time = |at: &Timestamp| now.duration_since(*at) <= self.starting_deadline;
         let (due, missed) = starts.partition(in_time);

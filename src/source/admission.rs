@@ -16,17 +16,33 @@ use crate::{
 
 const UNREADABLE_SPEC: &str = "invalid-spec";
 
-/// Checks manifests that are well-formed. What is wrong is added to `loaded.diagnostics`; the indices of the manifests
-/// that are. What refers to something wrong is checked against `last_good`, where that is given.
-pub fn check(loaded: &mut Loaded, declared: &mut Declared, last_good: Option<&Catalog>) -> BTreeSet<usize> {
-    let mut refused = BTreeSet::new();
+/// What checking manifests came to.
+#[derive(Default)]
+pub struct Admission {
+    /// The indices of the manifests that are wrong.
+    pub refused: BTreeSet<usize>,
+    /// What was compiled of the others.
+    pub sound: BTreeMap<Key, Sound>,
+}
+
+/// An object that is right, with what it was checked by.
+pub enum Sound {
+    Audience(Box<check::Audience>),
+    Campaign(Box<check::Campaign>),
+}
+
+/// Checks manifests that are well-formed; what is wrong is added to `loaded.diagnostics`. What refers to something wrong
+/// is checked against `last_good`, where that is given.
+pub fn check(loaded: &mut Loaded, declared: &mut Declared, last_good: Option<&Catalog>) -> Admission {
+    let mut admission = Admission::default();
     let mut said = HashSet::new();
     let mut doubtful = HashMap::new();
     for kind in Kind::ALL {
         for index in 0..loaded.manifests.len() {
             let manifest = &loaded.manifests[index];
             let Some(key) = manifest.key().filter(|key| key.kind == kind) else { continue };
-            let found = findings(&key, manifest, declared, last_good);
+            let (found, sound) = findings(&key, manifest, declared, last_good);
+            admission.sound.extend(sound.filter(|_| found.is_empty()).map(|sound| (key.clone(), sound)));
             let is_doubtful = |finding: &Finding| {
                 let dataset = dataset_of(&key, declared);
                 // One that stood before the change is sound.
@@ -59,7 +75,7 @@ pub fn check(loaded: &mut Loaded, declared: &mut Declared, last_good: Option<&Ca
             for (owner, place) in new {
                 declared.mark_wrong(&owner);
                 if let Place::Good(index) = place {
-                    refused.insert(index);
+                    admission.refused.insert(index);
                 }
             }
         }
@@ -67,7 +83,10 @@ pub fn check(loaded: &mut Loaded, declared: &mut Declared, last_good: Option<&Ca
             doubtful = Doubtful::all(loaded, declared);
         }
     }
-    refused
+    let wrong: Vec<Key> =
+        admission.sound.keys().filter(|key| declared.get(key).is_none_or(|entry| entry.is_wrong)).cloned().collect();
+    wrong.iter().for_each(|key| drop(admission.sound.remove(key)));
+    admission
 }
 
 fn dataset_of(key: &Key, declared: &Declared) -> Option<Key> {
@@ -79,29 +98,40 @@ fn dataset_of(key: &Key, declared: &Declared) -> Option<Key> {
     Some(Key::new(Kind::Dataset, &key.namespace, name))
 }
 
-fn findings(key: &Key, manifest: &Manifest, declared: &Declared, last_good: Option<&Catalog>) -> Vec<Finding> {
+fn findings(
+    key: &Key,
+    manifest: &Manifest,
+    declared: &Declared,
+    last_good: Option<&Catalog>,
+) -> (Vec<Finding>, Option<Sound>) {
     let this = Ref::new(key.kind.as_str(), &key.name);
-    let Some(entry) = declared.get(key) else { return vec![] };
+    let Some(entry) = declared.get(key) else { return (vec![], None) };
     let Some(spec) = &entry.spec else {
         let why = entry.problem.clone().unwrap_or_default();
-        return vec![Finding::new(&this, "spec", why).id(UNREADABLE_SPEC)];
+        return (vec![Finding::new(&this, "spec", why).id(UNREADABLE_SPEC)], None);
     };
     let library = declared.library(&key.namespace, last_good);
     let named = (key.namespace.as_str(), key.name.as_str());
     match spec {
-        Spec::Dataset(spec) => plan::dataset::check(&key.name, spec),
+        Spec::Dataset(spec) => (plan::dataset::check(&key.name, spec), None),
         Spec::Audience(spec) => {
-            let mut found = check::audience(named, spec, &library, Dialect::Sqlite).err().unwrap_or_default();
+            let (mut found, sound) = match check::audience(named, spec, &library, Dialect::Sqlite) {
+                Ok(audience) => (vec![], Some(Sound::Audience(Box::new(audience)))),
+                Err(found) => (found, None),
+            };
             if let Err(message) = plan::audience::accepted(&manifest.annotations()) {
                 let path = format!("metadata.annotations.{}", crate::api::audience::ACCEPT_SIZE);
                 found.push(Finding::new(&this, path, message));
             }
-            found
+            (found, sound)
         }
-        Spec::Channel(spec) => check::channel(&key.name, spec),
-        Spec::MessageTemplate(spec) => check::template(&key.name, spec),
-        Spec::Campaign(spec) => check::campaign(named, spec, &library, Dialect::Sqlite).err().unwrap_or_default(),
-        Spec::CampaignRun(spec) => check::run(named, spec, &library).err().unwrap_or_default(),
+        Spec::Channel(spec) => (check::channel(&key.name, spec), None),
+        Spec::MessageTemplate(spec) => (check::template(&key.name, spec), None),
+        Spec::Campaign(spec) => match check::campaign(named, spec, &library, Dialect::Sqlite) {
+            Ok(campaign) => (vec![], Some(Sound::Campaign(Box::new(campaign)))),
+            Err(found) => (found, None),
+        },
+        Spec::CampaignRun(spec) => (check::run(named, spec, &library).err().unwrap_or_default(), None),
     }
 }
 

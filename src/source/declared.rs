@@ -99,8 +99,8 @@ impl Declared {
         self.entries.get(key)
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.entries.keys()
+    pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.iter()
     }
 
     pub(super) fn mark_wrong(&mut self, key: &Key) {

@@ -38,5 +38,6 @@ mod store_conformance;
 mod tables_of_others;
 mod unsubscribe;
 mod upgrades;
+mod validate;
 mod what_was_said;
 mod world;

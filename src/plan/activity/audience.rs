@@ -68,6 +68,13 @@ impl Audience {
         }
     }
 
+    pub fn rules(&self) -> Vec<(String, &Rule)> {
+        match &self.source {
+            Source::Rule(rule) => vec![("audience.where".to_owned(), rule)],
+            Source::Named(..) => vec![],
+        }
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let set = match &self.source {

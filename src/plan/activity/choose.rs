@@ -87,6 +87,11 @@ fn schema_of<'a>(names: impl Iterator<Item = &'a String>) -> Schema {
 }
 
 impl Choose {
+    pub fn rules(&self) -> Vec<(String, &Rule)> {
+        let cases = self.cases.iter().enumerate();
+        cases.map(|(index, rule)| (format!("choose.branches[{index}].when"), rule)).collect()
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let select = |refused: usize| {

@@ -72,6 +72,7 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         input: input.to_owned(),
         entity: entity.name.clone(),
         channel: step.channel.to_string(),
+        template_name: step.template.to_string(),
         template,
         per_profile,
         recipient,

@@ -178,6 +178,13 @@ fn rows(
 }
 
 impl Enrich {
+    pub fn rules(&self) -> Vec<(String, &Rule)> {
+        match &self.content {
+            Content::Value(rule) => vec![("enrich.aggregate".to_owned(), rule)],
+            _ => vec![],
+        }
+    }
+
     /// Says what templates read of the link's rows; each stands at its own place in a row's list of values.
     pub fn read(&mut self, reads: Vec<(Path, FieldType)>) {
         if let Content::Rows(rows) = &mut self.content {

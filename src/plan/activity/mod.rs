@@ -35,7 +35,7 @@ pub use wait::Wait;
 use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::EmailPlan};
 use crate::{
     api::{name::Label, step::Activity},
-    rule::{Dialect, FaultPlace, FieldType, Inputs, Path, Schema, check_path, schema::Entity},
+    rule::{Dialect, FaultPlace, FieldType, Inputs, Path, Rule, Schema, check_path, schema::Entity},
 };
 
 /// Where an activity stands.
@@ -250,6 +250,17 @@ impl Compiled {
             Self::Wait(wait) => wait.selects(ground),
             Self::Join(join) => join.selects(ground),
             Self::Email(_) => Selects::default(),
+        }
+    }
+
+    /// The rules that it was compiled from, each with its path in the step.
+    pub fn rules(&self) -> Vec<(String, &Rule)> {
+        match self {
+            Self::Audience(audience) => audience.rules(),
+            Self::Split(split) => split.rules(),
+            Self::Enrich(enrich) => enrich.rules(),
+            Self::Choose(choose) => choose.rules(),
+            _ => vec![],
         }
     }
 

@@ -68,6 +68,12 @@ pub fn compile(step: &step::Split, place: &Place<'_>) -> Result<(Compiled, Vec<O
 }
 
 impl Split {
+    pub fn rules(&self) -> Vec<(String, &Rule)> {
+        let rules = self.branches.iter().enumerate();
+        let rules = rules.filter_map(|(index, branch)| Some((index, branch.rule.as_ref()?)));
+        rules.map(|(index, rule)| (format!("split.branches[{index}].where"), rule)).collect()
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let is_limited = self.branches.iter().any(|branch| branch.limit.is_some());

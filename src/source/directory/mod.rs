@@ -121,7 +121,7 @@ impl Folder {
             loaded.unreadable.extend(read.unreadable);
         }
         let mut declared = Declared::of(&loaded);
-        let refused = admission::check(&mut loaded, &mut declared, Some(&world.catalog));
+        let refused = admission::check(&mut loaded, &mut declared, Some(&world.catalog)).refused;
         self.take_secrets(&loaded.manifests);
         let _turn = self.turn.lock().await;
         for (index, manifest) in loaded.manifests.iter().enumerate() {

@@ -68,6 +68,11 @@ impl Manifest {
         {
             span = locate(raw, text, inside)
                 .map_or(span.clone(), |found| span.start + found.start..span.start + found.end);
+        } else if self.file.text.get(span.clone()).is_some_and(|raw| raw.contains('\n'))
+            && let Some((key, _)) = self.tree.way(path).pop()
+        {
+            // Of a text of several lines its key, not one of them.
+            span = key;
         }
         let about = About {
             kind: self.kind.clone(),
@@ -80,15 +85,56 @@ impl Manifest {
 }
 
 /// Where `inside` of a scalar's value stands in its raw text: a block scalar is indented, a folded one has other
-/// line ends, so white space is matched loosely.
+/// line ends, a quoted one escapes, so white space is matched loosely.
 fn locate(raw: &str, value: &str, inside: Range<usize>) -> Option<Range<usize>> {
-    let skip = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
-    let (before, within) = (skip(value.get(..inside.start)?), skip(value.get(inside)?));
-    let body = raw.find(|c: char| !matches!(c, '>' | '|' | '-' | '+' | '"' | '\'' | ' ' | '\n')).unwrap_or(0);
-    let solid: Vec<(usize, char)> = raw[body..].char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
-    let start = solid.get(before).map(|(i, _)| body + i)?;
-    let end = solid.get(before + within.max(1) - 1).map(|(i, c)| body + i + c.len_utf8())?;
+    let count = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
+    let (before, within) = (count(value.get(..inside.start)?), count(value.get(inside)?));
+    // The text of a block may begin with a quote that is its own.
+    let is_quoted = raw.starts_with(['"', '\'']) && count(raw) != count(value);
+    let solid = solid(raw, is_quoted);
+    let start = solid.get(before)?.start;
+    let end = solid.get(before + within.max(1) - 1)?.end;
     Some(start..end)
+}
+
+/// The places of a scalar's characters that are no white space.
+fn solid(raw: &str, is_quoted: bool) -> Vec<Range<usize>> {
+    let quote = raw.chars().next().filter(|_| is_quoted);
+    let start = quote.map_or(0, char::len_utf8);
+    let mut found = vec![];
+    let mut chars = raw[start..].char_indices().map(|(index, c)| (start + index, c)).peekable();
+    while let Some((index, c)) = chars.next() {
+        let mut end = index + c.len_utf8();
+        let mut is_solid = !c.is_whitespace();
+        match (quote, c) {
+            (Some('"'), '\\') => {
+                let Some((at, escaped)) = chars.next() else { break };
+                end = at + escaped.len_utf8();
+                let digits = match escaped {
+                    'x' => 2,
+                    'u' => 4,
+                    'U' => 8,
+                    _ => 0,
+                };
+                for (at, digit) in chars.by_ref().take(digits) {
+                    end = at + digit.len_utf8();
+                }
+                // A line break that is escaped joins two lines.
+                is_solid = !matches!(escaped, 'n' | 't' | 'r' | ' ' | '\t' | '\n' | 'N' | '_' | 'L' | 'P');
+            }
+            (Some('\''), '\'') => {
+                // Two stand for one; one ends the scalar.
+                let Some((at, _)) = chars.next_if(|(_, next)| *next == '\'') else { break };
+                end = at + 1;
+            }
+            (Some('"'), '"') => break,
+            _ => {}
+        }
+        if is_solid {
+            found.push(index..end);
+        }
+    }
+    found
 }
 
 /// What folders hold.
@@ -329,4 +375,34 @@ fn is_dns_name(name: &str) -> bool {
 /// The labels and annotations of an object, as stored beside its spec.
 pub fn meta_of(object: &Value) -> Value {
     json!({"labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the diagnostic about `inside` of the value at `a` underlines.
+    fn shown(text: &str, inside: &str) -> String {
+        let text = format!("apiVersion: campanile.dev/v1alpha1\nkind: Channel\nmetadata: {{name: c}}\n{text}\n");
+        let mut loaded = Loaded::default();
+        loaded.take_file("a.yaml".into(), text.clone().into_bytes());
+        let manifest = loaded.broken.first().or(loaded.manifests.first()).unwrap();
+        let Some(yaml::Node { kind: yaml::Kind::Scalar(Value::String(value), _), .. }) = manifest.tree.find("a") else {
+            panic!("no text at `a`")
+        };
+        let at = value.find(inside).unwrap();
+        text[manifest.diagnose("x", "a", Some(at..at + inside.len()), "", None).span].to_owned()
+    }
+
+    #[test]
+    fn a_place_in_a_text_is_found_however_the_text_is_written() {
+        assert_eq!(shown("a: one two three", "two"), "two");
+        assert_eq!(shown("a: 'it''s two three'", "two"), "two");
+        assert_eq!(shown(r#"a: "\"one\" \u00e9 two three""#, "two"), "two");
+        assert_eq!(shown(r#"a: "x == \"IT\" && two""#, "\"IT\""), r#"\"IT\""#);
+        assert_eq!(shown("a: >-\n  one\n  two\n  three", "two"), "two");
+        assert_eq!(shown("a: |\n  one\n\n    two\n  three", "two"), "two");
+        assert_eq!(shown("a: >-\n  \"one\" in two\n  three", "\"one\""), "\"one\"");
+        assert_eq!(shown("a: Zoë ist zwei", "zwei"), "zwei");
+    }
 }

@@ -26,8 +26,8 @@ pub(super) fn look(look: &mut Look<'_>) {
             match &step.activity {
                 Activity::Split(split) if !split.overlap => {
                     let rules =
-                        split.branches.iter().map(|branch| branch.at_most.is_none().then(|| branch.rule.as_deref()));
-                    unreachable(look, key, &format!("spec.steps[{index}].split.branches"), rules.map(Option::flatten));
+                        split.branches.iter().map(|branch| branch.rule.as_deref().filter(|_| branch.at_most.is_none()));
+                    unreachable(look, key, &format!("spec.steps[{index}].split.branches"), rules);
                 }
                 Activity::Choose(choose) => {
                     let rules = choose.branches.iter().map(|case| Some(case.when.as_str()));

@@ -13,6 +13,7 @@ pub mod condition;
 pub mod crd;
 pub mod dataset;
 pub mod duration;
+pub mod editor;
 pub mod name;
 pub mod step;
 pub mod template;

@@ -12,7 +12,9 @@ mod render;
 mod requests;
 mod rerun;
 mod run;
+mod schema;
 mod sending;
+mod simulate;
 mod store;
 mod summary;
 mod table;
@@ -60,8 +62,12 @@ enum Command {
     Store(store::StoreCommand),
     /// Finds all that is wrong with manifests, and what is suspect, without a store or a cluster.
     Validate(validate::Args),
+    /// Shows which runs would start between two instants, and what gets into each other's way.
+    Simulate(simulate::Args),
     /// Writes the CustomResourceDefinitions.
     Crds(crds::Args),
+    /// Writes JSON Schemas for editors.
+    Schema(schema::Args),
 }
 
 /// What a command ends with.
@@ -102,7 +108,9 @@ pub fn main() -> ExitCode {
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,
             Command::Validate(args) => validate::run(&args),
+            Command::Simulate(args) => simulate::run(args).await,
             Command::Crds(args) => crds::run(&args),
+            Command::Schema(args) => schema::run(&args),
         }
     });
     runtime.shutdown_background();

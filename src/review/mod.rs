@@ -8,10 +8,12 @@
 //! | --- | --- |
 //! | [`tree`] | the manifests of some paths: what they declare, and all that is wrong with them |
 //! | [`check`] | what is legal and most likely not meant, a family of warnings in each file |
+//! | [`calendar`] | which runs would start between two instants, and what gets into each other's way |
 //! | [`format`] | what `validate` found as text, JSON and SARIF |
 //! | [`rules`] | every rule that manifests are checked by, under its name |
 //! | [`silence`] | ignoring a warning where it stands |
 
+pub mod calendar;
 pub mod check;
 pub mod format;
 pub mod rules;

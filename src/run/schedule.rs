@@ -7,7 +7,11 @@ use croner::{
     Cron,
     parser::{CronParser, Seconds},
 };
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::DateTime,
+    tz::{AmbiguousOffset, Offset, TimeZone},
+};
 
 use crate::api::{
     campaign::{Overlap, Schedule, Start},
@@ -56,6 +60,15 @@ pub struct Look {
     /// Starts whose deadline has passed.
     pub missed: Vec<Timestamp>,
     pub next: Option<Timestamp>,
+}
+
+/// What daylight saving does to a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daylight {
+    /// Its own time, which this is, does not exist on that day: it comes just after.
+    Skipped(DateTime),
+    /// Its time comes twice on that day: it comes the first time only.
+    Repeated,
 }
 
 impl Timetable {
@@ -172,6 +185,42 @@ impl Timetable {
         })
     }
 
+    /// What daylight saving has to do with a start at `at`.
+    pub fn daylight(&self, at: Timestamp) -> Option<Daylight> {
+        if self.is_once() {
+            return None;
+        }
+        let moment = SignedDuration::from_nanos(1);
+        let (before, after) = (self.zone.to_offset(at.checked_sub(moment).ok()?), self.zone.to_offset(at));
+        let time = after.to_datetime(at);
+        if after <= before {
+            let is_repeated = matches!(self.zone.to_ambiguous_timestamp(time).offset(), AmbiguousOffset::Fold { .. });
+            return is_repeated.then_some(Daylight::Repeated);
+        }
+        // Where no time is skipped, the schedule shows which times it asks for.
+        let even = Self { zone: TimeZone::UTC, ..self.clone() };
+        let skipped = before.to_datetime(at);
+        let [from, to] = [skipped, time].map(|time| time.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()));
+        let (from, to) = (from.ok()?.checked_sub(moment).ok()?, to.ok()?);
+        // What asks for the first time after the gap, too, comes then anyway.
+        let first = even.starts(from, to).next().filter(|first| *first < to)?;
+        Some(Daylight::Skipped(Offset::UTC.to_datetime(first)))
+    }
+
+    /// The days in which its own time is skipped, after `after` and until `until`.
+    pub fn skipped(&self, after: Timestamp, until: Timestamp) -> impl Iterator<Item = DateTime> + '_ {
+        let changes = self.zone.following(after).map(|change| change.timestamp());
+        changes.take_while(move |at| *at <= until).filter_map(|at| match self.daylight(at) {
+            Some(Daylight::Skipped(time)) => Some(time),
+            _ => None,
+        })
+    }
+
+    /// The zone that its times are in.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     fn sort(&self, starts: impl Iterator<Item = Timestamp>, now: Timestamp) -> Look {
         let in_time = |at: &Timestamp| now.duration_since(*at) <= self.starting_deadline;
         let (due, missed) = starts.partition(in_time);
@@ -223,6 +272,24 @@ mod tests {
             starts("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z"),
             ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
         );
+    }
+
+    #[test]
+    fn it_is_told_what_daylight_saving_does() {
+        let rome = |cron: &str| table(Start::Cron(cron.into()), "Europe/Rome");
+        let skipped = "2026-03-29T01:00:00Z";
+        let told = |cron: &str, time: &str| rome(cron).daylight(at(time));
+        assert_eq!(told("30 2 * * *", skipped), Some(Daylight::Skipped("2026-03-29T02:30:00".parse().unwrap())));
+        assert_eq!(told("0 3 * * *", skipped), None);
+        assert_eq!(told("30 2 * * *", "2026-03-30T00:30:00Z"), None);
+        assert_eq!(told("30 2 * * *", "2026-10-25T00:30:00Z"), Some(Daylight::Repeated));
+        let days: Vec<String> = rome("30 2 * * *")
+            .skipped(at("2026-01-01T00:00:00Z"), at("2028-01-01T00:00:00Z"))
+            .map(|time| time.to_string())
+            .collect();
+        assert_eq!(days, ["2026-03-29T02:30:00", "2027-03-28T02:30:00"]);
+        assert_eq!(rome("30 2 29 3 *").skipped(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z")).count(), 1);
+        assert_eq!(rome("0 9 * * *").skipped(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z")).count(), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod consent_over_time;
 mod crashes;
 mod distribution;
 mod doubt;
+mod editor_schemas;
 mod edits_while_watching;
 mod either;
 mod empty_cluster;

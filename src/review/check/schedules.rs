@@ -1,6 +1,6 @@
 //! Schedules: days that some months lack, hours that daylight saving skips, starts that are past.
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Look, Spot};
 use crate::{
@@ -95,26 +95,12 @@ fn cron(look: &mut Look<'_>, key: &Key, path: &str, (text, zone): (&str, &str)) 
         look.warn("day-of-month-or-week", Spot::at(key, path), message, None);
     }
     let is_at_hours = fields.before.last().is_some_and(|hour| !hour.contains(['*', '/']));
-    if let Some(at) = skipped(look.now, (text, zone)).filter(|_| is_at_hours) {
-        let message = format!("daylight saving skips this time on {at}, and the start comes just after it");
+    let year = look.now.checked_add(SignedDuration::from_hours(AHEAD_HOURS)).unwrap_or(look.now);
+    let table = Timetable::cron(text, zone).ok().filter(|_| is_at_hours);
+    if let Some(time) = table.and_then(|table| table.skipped(look.now, year).next()) {
+        let message = format!("daylight saving skips this time on {}, and the start comes just after it", time.date());
         look.warn("skipped-hour", Spot::at(key, path), message, None);
     }
-}
-
-/// A day in the coming year on which the cron asks for a time that does not exist.
-fn skipped(now: Timestamp, (text, zone): (&str, &str)) -> Option<Date> {
-    let zone = TimeZone::get(zone).ok()?;
-    let end = now.checked_add(SignedDuration::from_hours(AHEAD_HOURS)).ok()?;
-    // Where no time is skipped, the cron shows which ones it asks for.
-    let even = Timetable::cron(text, "UTC").ok()?;
-    let moment = SignedDuration::from_nanos(1);
-    zone.following(now).map(|change| change.timestamp()).take_while(|at| *at < end).find_map(|at| {
-        let before = zone.to_offset(at.checked_sub(moment).ok()?);
-        let [first, past] = [before, zone.to_offset(at)].map(|offset| offset.to_datetime(at));
-        let [from, to] = [first, past].map(|time| time.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()));
-        let (from, to) = (from.ok()?.checked_sub(moment).ok()?, to.ok()?.checked_sub(moment).ok()?);
-        even.starts(from, to).next().map(|_| first.date())
-    })
 }
 
 /// The fields of a cron expression, as they are written.

@@ -1,0 +1,181 @@
+//! `campanile simulate PATH… --from T --to T`: which runs would start when, and what gets into each other's way.
+
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::PathBuf};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use super::{End, table::Table};
+use crate::{
+    api::duration::Duration,
+    clock::Clock,
+    review::{
+        calendar::{
+            Calendar, Memory, Size, TAKES, Window,
+            format::{channels, how_often, html, ical, json, name, notes, size, size_notes, when, words},
+        },
+        tree::Tree,
+    },
+    source::{Key, Kind},
+    store::{
+        Store,
+        campaign::{Run, State},
+    },
+};
+
+/// Of a campaign's runs, those in which the last one that ended by itself is looked for.
+const RUNS: i64 = 20;
+
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Folders or files with manifests.
+    #[arg(required = true)]
+    path: Vec<PathBuf>,
+    /// From this instant (2026-03-01T09:00:00+01:00) or the midnight before this day (2026-03-01).
+    #[arg(long, value_name = "T")]
+    from: String,
+    /// Until this instant, or until the end of this day.
+    #[arg(long, value_name = "T")]
+    to: String,
+    /// The zone of days and of what is shown (IANA name); without it days are in UTC and each campaign is shown in its own.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
+    /// The store that sizes and earlier runs are read from; it is only read.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// How long each run is taken to send, such as 90m, whatever the store remembers.
+    #[arg(long, value_name = "DURATION")]
+    run_takes: Option<Duration>,
+    /// How the calendar is written.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Ical,
+    Html,
+    Json,
+}
+
+pub async fn run(args: Args) -> End {
+    match simulate(&args).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn simulate(args: &Args) -> Result<End, End> {
+    let wrong = |message: String| End::Wrong(message, None);
+    if let Some(path) = args.path.iter().find(|path| !path.exists()) {
+        return Err(wrong(format!("{}: no such file or folder", path.display())));
+    }
+    let zone = match args.time_zone.as_deref() {
+        Some(name) => Some(TimeZone::get(name).map_err(|_| wrong(format!("`{name}` is not a time zone")))?),
+        None => None,
+    };
+    let days = zone.clone().unwrap_or(TimeZone::UTC);
+    let window = Window {
+        from: instant(&args.from, &days, false)?,
+        to: instant(&args.to, &days, true)?,
+        takes: args.run_takes.map(Duration::as_signed),
+    };
+    let tree = Tree::read(&args.path);
+    let memory = match &args.store {
+        Some(url) => Some(remember(&Store::open(url).await?, &tree).await?),
+        None => None,
+    };
+    let calendar = Calendar::of(&tree, window, memory.as_ref()).map_err(|e| wrong(e.to_string()))?;
+    let written = match args.output {
+        Output::Text => text(&calendar, zone.as_ref()),
+        Output::Ical => ical::write(&calendar, Clock::system().now()),
+        Output::Html => html::write(&calendar, zone.as_ref()),
+        Output::Json => json::write(&calendar) + "\n",
+    };
+    std::io::stdout().write_all(written.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+    if tree.errors().is_empty() {
+        return Ok(End::Done);
+    }
+    let message = format!("{} errors in the manifests: what is wrong is not in the calendar", tree.errors().len());
+    Err(End::Wrong(message, Some("see `campanile validate`".to_owned())))
+}
+
+/// An instant, or the beginning or the end of a day.
+fn instant(text: &str, zone: &TimeZone, is_end: bool) -> Result<Timestamp, End> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let day = text.parse::<Date>().ok().and_then(|day| if is_end { day.tomorrow().ok() } else { Some(day) });
+    let at = day.and_then(|day| day.to_zoned(zone.clone()).ok());
+    at.map(|at| at.timestamp()).ok_or_else(|| {
+        let hint = "write a day as in 2026-03-01, or an instant with its offset as in 2026-03-01T09:00:00+01:00";
+        End::Wrong(format!("`{text}` is neither a day nor an instant"), Some(hint.to_owned()))
+    })
+}
+
+/// What the store knows of each campaign.
+async fn remember(store: &Store, tree: &Tree) -> Result<BTreeMap<Key, Memory>, End> {
+    let mut memory = BTreeMap::new();
+    for key in tree.sound(Kind::Campaign) {
+        let runs = store.runs(&key.namespace, &key.name, RUNS).await?;
+        let has_ended =
+            |run: &&Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
+        let last = runs.iter().find(has_ended);
+        let size = match last {
+            Some(run) => {
+                let rows = store.counts(run).await?.iter().map(|(_, counts)| counts.totals.entered).sum();
+                Some(Size::Known(rows, format!("as many as run {} had", run.name)))
+            }
+            None => None,
+        };
+        let took = last.and_then(|run| Some(run.completed?.duration_since(run.created)));
+        let has_run = store.has_run_by_schedule(&key.namespace, &key.name).await?;
+        memory.insert(key.clone(), Memory { size, took, has_run });
+    }
+    Ok(memory)
+}
+
+/// For a terminal: times in the zone of each campaign, or all in one.
+fn text(calendar: &Calendar, zone: Option<&TimeZone>) -> String {
+    let mut text = String::new();
+    if !calendar.entries.is_empty() {
+        let mut table = Table::new(&["TIME", "CAMPAIGN", "WHAT", "CHANNELS", "SIZE", "NOTE"]);
+        for entry in &calendar.entries {
+            table.row(vec![
+                when(entry.at, zone.unwrap_or(&entry.zone)),
+                name(&entry.campaign, calendar),
+                words(entry),
+                channels(entry),
+                size(entry),
+                notes(entry).join("; "),
+            ]);
+        }
+        let _ = writeln!(text, "{table}");
+    }
+    let conflicts = calendar.conflicts.iter().map(|conflict| {
+        let first = when(conflict.first, zone.unwrap_or(&conflict.zone));
+        format!("{}: {}", conflict.trouble, how_often(conflict.count, &first))
+    });
+    let refreshes = calendar.refreshes.iter().map(|refresh| {
+        let often = how_often(refresh.count, &when(refresh.first, zone.unwrap_or(&refresh.zone)));
+        format!("{} ({}): {often}", name(&refresh.audience, calendar), refresh.schedule)
+    });
+    let quiet = calendar.quiet.iter().map(|(key, why)| format!("{}: {why}", name(key, calendar)));
+    for (title, lines) in [
+        ("Conflicts", conflicts.collect()),
+        ("Audiences that are refreshed", refreshes.collect()),
+        ("Nothing starts", quiet.collect()),
+        ("Sizes", size_notes(calendar)),
+    ] {
+        let lines: Vec<String> = lines;
+        if !lines.is_empty() {
+            let _ = writeln!(text, "{title}:\n  {}\n", lines.join("\n  "));
+        }
+    }
+    let takes = match calendar.window.takes {
+        Some(takes) => format!("A run is taken to send for {takes:#}, as was said."),
+        None => format!("A run is taken to send as long as its last one did, or {TAKES:#}."),
+    };
+    let _ = writeln!(text, "{takes} What is stopped by hand or comes late is not foreseen.");
+    text
+}

@@ -1,0 +1,76 @@
+//! A calendar for people, for calendars and for machines.
+
+pub mod html;
+pub mod ical;
+pub mod json;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{Calendar, Entry, Event, Size};
+use crate::source::Key;
+
+/// `Sun 2026-03-29 03:00 CEST`
+pub fn when(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string()
+}
+
+/// The object's name, with its namespace where there are several.
+pub fn name(key: &Key, calendar: &Calendar) -> String {
+    if calendar.has_namespaces() { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() }
+}
+
+pub fn size(entry: &Entry) -> String {
+    match &entry.event {
+        Event::Start(Size::Known(rows, _)) => rows.to_string(),
+        Event::Start(Size::Unknown(_)) => "unknown".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// What happens, in words.
+pub fn words(entry: &Entry) -> String {
+    match &entry.event {
+        Event::Resume { steps, .. } => format!("goes on behind {}", steps.join(", ")),
+        other => other.word().to_owned(),
+    }
+}
+
+/// What else is to be known of an entry, in words.
+pub fn notes(entry: &Entry) -> Vec<String> {
+    let mut notes = entry.notes.clone();
+    match &entry.event {
+        Event::Skipped { started } => notes.push(format!("the run of {} still works", when(*started, &entry.zone))),
+        Event::Resume { started, .. } => notes.push(format!("of the run of {}", when(*started, &entry.zone))),
+        _ => {}
+    }
+    notes
+}
+
+/// The channels that it sends over, each once.
+pub fn channels(entry: &Entry) -> String {
+    let mut channels: Vec<&str> = entry.mails.iter().map(|mail| mail.channel.as_str()).collect();
+    channels.sort_unstable();
+    channels.dedup();
+    channels.join(", ")
+}
+
+/// Where the sizes are from, or why there are none, each once.
+pub fn size_notes(calendar: &Calendar) -> Vec<String> {
+    let mut notes: Vec<String> = vec![];
+    for entry in &calendar.entries {
+        let Event::Start(size) = &entry.event else { continue };
+        let note = match size {
+            Size::Known(_, from) => format!("{}: {from}", name(&entry.campaign, calendar)),
+            Size::Unknown(why) => format!("{}: size unknown, as {why}", name(&entry.campaign, calendar)),
+        };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
+}
+
+/// `3 times, first …`
+pub fn how_often(count: usize, first: &str) -> String {
+    if count == 1 { format!("on {first}") } else { format!("{count} times, first on {first}") }
+}

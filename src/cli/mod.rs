@@ -21,9 +21,9 @@ mod table;
 mod validate;
 mod worker;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -81,7 +81,7 @@ pub(crate) enum End {
 }
 
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let filter =
         EnvFilter::try_from_env("CAMPANILE_LOG").unwrap_or_else(|_| EnvFilter::new(default_level(&cli.command)));
     tracing_subscriber::fmt()
@@ -115,6 +115,17 @@ pub fn main() -> ExitCode {
     });
     runtime.shutdown_background();
     say(end)
+}
+
+/// The call. As the plugin of kubectl that it is under the name `kubectl-campanile`, it calls itself as people do.
+fn parse() -> Cli {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let is_plugin = called.as_ref().and_then(|path| path.file_stem()).is_some_and(|name| name == "kubectl-campanile");
+    if !is_plugin {
+        return Cli::parse();
+    }
+    let matches = Cli::command().name("kubectl-campanile").bin_name("kubectl campanile").get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// On a laptop warnings are enough: the summary tells the rest. A cluster's logs are read by machines.

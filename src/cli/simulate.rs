@@ -96,7 +96,11 @@ async fn simulate(args: &Args) -> Result<End, End> {
     if tree.errors().is_empty() {
         return Ok(End::Done);
     }
-    let message = format!("{} errors in the manifests: what is wrong is not in the calendar", tree.errors().len());
+    let many = match tree.errors().len() {
+        1 => "one error".to_owned(),
+        n => format!("{n} errors"),
+    };
+    let message = format!("the manifests have {many}: what is wrong is not in the calendar");
     Err(End::Wrong(message, Some("see `campanile validate`".to_owned())))
 }
 

@@ -29,6 +29,8 @@ use crate::{
 pub const HORIZON_DAYS_MAX: i64 = 400;
 /// More starts are not a calendar that anyone reads.
 pub const ENTRIES_MAX: usize = 10_000;
+/// The day that daylight saving makes longest.
+const DAY_HOURS_MAX: i64 = 25;
 /// How long a run sends where nobody said so and none has run.
 pub const TAKES: SignedDuration = SignedDuration::from_hours(1);
 
@@ -192,30 +194,46 @@ impl Calendar {
             self.quiet.push((key.clone(), "has run, and starts once".to_owned()));
             return Ok(());
         }
+        let takes = self.window.takes.or(known.as_ref().and_then(|known| known.took)).unwrap_or(TAKES);
         let starts: Vec<Timestamp> = match table.not_after() {
             Some(end) if end.is_some_and(|end| end < self.window.from) => vec![],
             // It starts as soon as it is seen.
             Some(_) => vec![self.window.from],
-            None => table.starts(self.before(), self.window.to).take(ENTRIES_MAX + 1).collect(),
+            None => table.starts(self.earliest(campaign, takes), self.window.to).take(ENTRIES_MAX + 1).collect(),
         };
-        if starts.is_empty() {
-            self.quiet.push((key.clone(), "starts at no time in between".to_owned()));
-            return Ok(());
-        }
         let mut runs = Runs {
             key,
             plan: &campaign.plan,
             table,
             schedule,
-            takes: self.window.takes.or(known.as_ref().and_then(|known| known.took)).unwrap_or(TAKES),
+            takes,
             size: size(known.as_ref()),
             last: None,
             entries: vec![],
         };
         starts.into_iter().for_each(|at| runs.add(at));
-        let to = self.window.to;
-        self.entries.extend(runs.entries.into_iter().filter(|entry| entry.at <= to));
+        let Window { from, to, .. } = self.window;
+        let before = self.entries.len();
+        self.entries.extend(runs.entries.into_iter().filter(|entry| entry.at >= from && entry.at <= to));
+        if self.entries.len() == before {
+            self.quiet.push((key.clone(), "starts at no time in between".to_owned()));
+        }
         if self.entries.len() > ENTRIES_MAX { Err(Error::TooMany(self.busiest())) } else { Ok(()) }
+    }
+
+    /// Before the window stand starts that still work in it.
+    fn earliest(&self, campaign: &Campaign, takes: SignedDuration) -> Timestamp {
+        let from = self.window.from;
+        if campaign.timetable.as_ref().is_some_and(Timetable::is_once) {
+            return Timestamp::MIN;
+        }
+        let last = parts(&campaign.plan, from).keys().next_back().copied().unwrap_or(from);
+        // A wait for a time of day takes a day more or less, by when it begins.
+        let waits = campaign.plan.steps.iter().filter(|step| matches!(step.compiled, Compiled::Wait(_))).count();
+        let slack = SignedDuration::from_hours(DAY_HOURS_MAX * i64::try_from(waits).unwrap_or(0));
+        let works = last.duration_since(from).saturating_add(takes).saturating_add(slack);
+        let works = works.min(SignedDuration::from_hours(24 * HORIZON_DAYS_MAX));
+        self.before().checked_sub(works).unwrap_or(from)
     }
 
     fn busiest(&self) -> String {

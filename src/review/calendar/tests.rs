@@ -145,6 +145,19 @@ fn a_run_goes_on_behind_its_waits() {
     );
     let channels: Vec<String> = found.entries.iter().map(format::channels).collect();
     assert_eq!(channels, ["out", "", "other"]);
+    // What started before goes on in between.
+    let campaigns = [
+        campaign("series", "at: 2026-03-27T10:00:00Z", steps),
+        campaign("weekly", "cron: \"0 10 * * FRI\", timeZone: UTC", steps),
+    ];
+    let found = calendar(&campaigns, "2026-03-30T00:00:00Z", "2026-03-30T12:00:00Z");
+    assert_eq!(
+        lines(&found),
+        [
+            "03-30 07:00 UTC series goes on behind morning of the run of Fri 2026-03-27 10:00 UTC",
+            "03-30 07:00 UTC weekly goes on behind morning of the run of Fri 2026-03-27 10:00 UTC",
+        ]
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@ pub mod html;
 pub mod ical;
 pub mod json;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Calendar, Entry, Event, Size};
@@ -54,20 +56,19 @@ pub fn channels(entry: &Entry) -> String {
     channels.join(", ")
 }
 
-/// Where the sizes are from, or why there are none, each once.
+/// Where the sizes are from, or why there are none, each with its campaigns.
 pub fn size_notes(calendar: &Calendar) -> Vec<String> {
-    let mut notes: Vec<String> = vec![];
+    let mut notes = BTreeMap::<String, BTreeSet<String>>::new();
     for entry in &calendar.entries {
         let Event::Start(size) = &entry.event else { continue };
         let note = match size {
-            Size::Known(_, from) => format!("{}: {from}", name(&entry.campaign, calendar)),
-            Size::Unknown(why) => format!("{}: size unknown, as {why}", name(&entry.campaign, calendar)),
+            Size::Known(_, from) => from.clone(),
+            Size::Unknown(why) => format!("unknown, as {why}"),
         };
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
+        notes.entry(note).or_default().insert(name(&entry.campaign, calendar));
     }
-    notes
+    let names = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    notes.into_iter().map(|(note, campaigns)| format!("{}: {note}", names(campaigns))).collect()
 }
 
 /// `3 times, first …`

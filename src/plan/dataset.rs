@@ -2,6 +2,8 @@
 
 mod history;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use crate::{
     api::{
         dataset::{DatasetSpec, Entity, FieldKind},
@@ -180,6 +182,13 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
     if entity.source.as_ref().is_some_and(|s| s.files.is_some() == s.table.is_some()) {
         found.push(Finding::new(this, at("source".to_owned()), "a source is either files or a table".to_owned()));
     }
+    let limits = files.map(|files| [("maxDeletes", &files.max_deletes), ("maxRejects", &files.max_rejects)]);
+    for (field, limit) in limits.into_iter().flatten() {
+        if let Some(text) = limit.as_ref().and_then(not_a_share) {
+            let message = format!("`{text}` is neither a number of rows nor a percent");
+            found.push(Finding::new(this, at(format!("source.files.{field}")), message).hint("write it as 500 or 2%"));
+        }
+    }
     if let (Some(freshness), Some(files)) = (&entity.freshness, files)
         && freshness.max_age <= files.every
     {
@@ -259,6 +268,17 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
                 at("keys"),
                 format!("a link must name the whole key of {} ({})", to.name, join(&to.key)),
             ));
+        }
+    }
+}
+
+/// The text of a limit that cannot be read.
+fn not_a_share(limit: &IntOrString) -> Option<String> {
+    match limit {
+        IntOrString::Int(n) => (*n < 0).then(|| n.to_string()),
+        IntOrString::String(text) => {
+            let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+            percent.is_none_or(|percent| !(0.0..=100.0).contains(&percent)).then(|| text.clone())
         }
     }
 }

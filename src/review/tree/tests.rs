@@ -91,6 +91,24 @@ fn one_mistake_in_the_dataset_is_said_once_and_hides_no_other() {
 }
 
 #[test]
+fn a_limit_that_cannot_be_read_is_wrong() {
+    let source = |limits: &str| {
+        let source =
+            format!("    - {{name: age, type: Integer}}\n    source: {{files: {{url: a, format: CSV, {limits}}}}}");
+        said(&[("    - {name: age, type: Integer}", &source)])
+    };
+    assert_eq!(source("maxDeletes: 2.5%, maxRejects: 10"), Vec::<String>::new());
+    let wrong = source("maxDeletes: 2.5 %, maxRejects: many");
+    assert_eq!(
+        wrong,
+        [
+            "[invalid-spec] town.yaml:13:55: `2.5 %` is neither a number of rows nor a percent; write it as 500 or 2%",
+            "[invalid-spec] town.yaml:13:74: `many` is neither a number of rows nor a percent; write it as 500 or 2%",
+        ]
+    );
+}
+
+#[test]
 fn all_mistakes_are_said_not_the_first() {
     insta::assert_debug_snapshot!(
         "in one campaign",

@@ -31,7 +31,8 @@ fn main() {
     let (mut floor, mut whole) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS {
         floor = floor.min(timed(|| parse(&files)));
-        whole = whole.min(timed(|| look(&files, now).0));
+        // What is parsed is kept on its thread: on a new one all is read as by a new process.
+        whole = whole.min(timed(|| std::thread::scope(|scope| scope.spawn(|| look(&files, now).0).join().ok())));
     }
     let ratio = whole.as_secs_f64() / floor.as_secs_f64();
     println!("floor, serde_yaml alone: {:.1} ms", floor.as_secs_f64() * 1e3);

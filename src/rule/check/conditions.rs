@@ -44,19 +44,19 @@ impl Checker<'_> {
                 if is_told { problem.message } else { format!("condition `{name}` is wrong: {}", problem.message) };
             Problem { message, span: span.clone(), is_consequence: true, others: vec![], ..problem }
         };
-        let (tree, places) = parse(text).map_err(in_condition)?;
+        let parsed = parse(text).map_err(in_condition)?;
         let mut inner = Checker {
             text,
             schema: self.schema,
             params: self.params,
-            places,
+            places: &parsed.places,
             scopes: self.scopes.clone(),
             depth: self.depth,
             parts: self.parts,
             use_of: Some(use_of),
             others: vec![],
         };
-        let typed = inner.condition(&tree);
+        let typed = inner.condition(&parsed.tree);
         self.parts = inner.parts;
         typed.map(Value::Typed).map_err(in_condition)
     }

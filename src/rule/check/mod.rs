@@ -8,7 +8,12 @@ mod text;
 mod time;
 mod words;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    rc::Rc,
+};
 
 use cel::{
     Env, IdedExpr,
@@ -29,6 +34,8 @@ use super::{
 const CIRCLE: &str = "circle";
 /// More is wrong with a rule than its author reads at once.
 const PROBLEMS_MAX: usize = 20;
+/// Rules that are kept parsed, on each thread; of the longest ones these are some dozen MiB.
+const PARSED_MAX: usize = 512;
 /// A rule is read by people; longer ones belong into several audiences.
 const TEXT_BYTES_MAX: usize = 8_192;
 /// Deeper trees could exhaust the stack of the parser and of this walk.
@@ -64,19 +71,19 @@ fn check_as(
         )
         .hint("start from the profile and ask its `messages`"));
     }
-    let (tree, places) = parse(text)?;
+    let parsed = parse(text)?;
     let mut checker = Checker {
         text,
         schema,
         params,
-        places,
+        places: &parsed.places,
         scopes: vec![(entity.to_owned(), entity.to_owned())],
         depth: 0,
         parts: 0,
         use_of: None,
         others: vec![],
     };
-    match kind(&mut checker, &tree) {
+    match kind(&mut checker, &parsed.tree) {
         Ok(root) => Ok(Rule { root, text: text.to_owned() }),
         Err(problem) => Err(Problem { others: checker.others, ..problem }),
     }
@@ -103,8 +110,34 @@ pub fn check_condition(schema: &Schema, entity: &str, name: &str) -> Result<(), 
     check(&used, schema, entity, &params).map(drop).map_err(circle)
 }
 
+/// A text's syntax tree, and where its parts stand.
+struct Parsed {
+    tree: IdedExpr,
+    places: SourceInfo,
+}
+
+thread_local! {
+    // A rule is read where it stands, for the audiences that it asks about, and again for each campaign that uses it;
+    // to parse it costs more than all the rest.
+    static PARSED: RefCell<HashMap<String, Rc<Parsed>>> = RefCell::default();
+}
+
 /// The syntax tree of a text that is not too long and not too deep.
-fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), Problem> {
+fn parse(text: &str) -> Result<Rc<Parsed>, Problem> {
+    if let Some(known) = PARSED.with_borrow(|known| known.get(text).cloned()) {
+        return Ok(known);
+    }
+    let parsed = Rc::new(parse_anew(text)?);
+    PARSED.with_borrow_mut(|known| {
+        if known.len() >= PARSED_MAX {
+            known.clear();
+        }
+        known.insert(text.to_owned(), parsed.clone());
+    });
+    Ok(parsed)
+}
+
+fn parse_anew(text: &str) -> Result<Parsed, Problem> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(Problem::new(format!("a rule has at most {TEXT_BYTES_MAX} bytes"), 0..text.len()));
     }
@@ -113,7 +146,8 @@ fn parse(text: &str) -> Result<(IdedExpr, SourceInfo), Problem> {
     }
     // An environment without macros leaves `exists`, `has` and the like plain calls.
     let parser = Env::default().parser().max_recursion_depth(DEPTH_MAX as u16 * 2);
-    parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors))
+    let parsed = parser.parse_with_source_info(text).map_err(|errors| syntax_problem(text, &errors));
+    parsed.map(|(tree, places)| Parsed { tree, places })
 }
 
 fn brackets_deep(text: &str) -> usize {
@@ -176,7 +210,7 @@ struct Checker<'a> {
     text: &'a str,
     schema: &'a Schema,
     params: &'a BTreeMap<String, ParamType>,
-    places: SourceInfo,
+    places: &'a SourceInfo,
     /// Variables in scope: name and entity; the index is the variable's number.
     scopes: Vec<(String, String)>,
     depth: usize,

@@ -301,16 +301,19 @@ fn holds(rule: &str, value: &Value) -> Result<bool, String> {
         known.insert(rule.to_owned(), compiled.clone());
         compiled
     })?;
-    let mut context = cel::Context::default();
-    context.add_variable("self", value).map_err(|e| e.to_string())?;
-    match program.execute(&context).map_err(|e| e.to_string())? {
-        cel::Value::Bool(holds) => Ok(holds),
-        other => Err(format!("it gives {other:?}")),
-    }
+    LIBRARY.with(|library| {
+        let mut context = library.new_inner_scope();
+        context.add_variable("self", value).map_err(|e| e.to_string())?;
+        match program.execute(&context).map_err(|e| e.to_string())? {
+            cel::Value::Bool(holds) => Ok(holds),
+            other => Err(format!("it gives {other:?}")),
+        }
+    })
 }
 
 thread_local! {
     // A thousand manifests ask the same few dozen patterns and rules, and to compile one costs more than to ask it.
     static PATTERNS: RefCell<HashMap<String, Option<regex::Regex>>> = RefCell::default();
+    static LIBRARY: cel::Context<'static, 'static> = cel::Context::default();
     static RULES: RefCell<HashMap<String, Result<Rc<cel::Program>, String>>> = RefCell::default();
 }

@@ -24,6 +24,8 @@
 //! | [`send`] | claim, render, deliver, record; one file per provider |
 //! | [`feedback`] | what comes back: people who withdraw |
 //! | [`ingest`] | files become rows of entities |
+//! | [`files`] | folders and object stores: what is there, how it is read, how it is written whole |
+//! | [`metrics`] | what Prometheus scrapes |
 //! | [`store`] | the relational store, in two dialects |
 //! | [`cli`] | one file per command |
 //!
@@ -59,7 +61,9 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod feedback;
+pub mod files;
 pub mod ingest;
+pub mod metrics;
 pub mod plan;
 pub mod reconcile;
 pub mod rule;

@@ -22,7 +22,8 @@ use std::{
 
 use campanile::{
     api::DatasetSpec,
-    ingest::{Arrivals, Reader, place::Site},
+    files::{Arrivals, Site},
+    ingest::Reader,
     rule::Dialect,
     store::{Store, entity::Place},
 };

@@ -25,6 +25,8 @@
 //! | [`review`] | what a change will do, told without doing it |
 //! | [`feedback`] | what comes back: people who withdraw |
 //! | [`ingest`] | files become rows of entities |
+//! | [`files`] | folders and object stores: what is there, how it is read, how it is written whole |
+//! | [`metrics`] | what Prometheus scrapes |
 //! | [`store`] | the relational store, in two dialects |
 //! | [`cli`] | one file per command |
 //!
@@ -60,7 +62,9 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod feedback;
+pub mod files;
 pub mod ingest;
+pub mod metrics;
 pub mod plan;
 pub mod reconcile;
 pub mod review;

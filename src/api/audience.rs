@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     NEVER_OBSERVED,
+    access::Access,
     dataset::FileFormat,
     name::{Label, Word},
 };
@@ -190,9 +191,12 @@ pub struct Saved {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
-    /// A file, relative to the manifest's own folder (in a cluster: to the controller's data directory).
+    /// A file, relative to the manifest's own folder (in a cluster: to the controller's data directory); or one object of
+    /// `s3://`, `gs://` or `az://`; or `https://` and one file.
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
+    #[serde(flatten)]
+    pub access: Access,
     /// Told by the file's name unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<FileFormat>,
@@ -218,22 +222,18 @@ pub struct Refresh {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Export {
-    /// A file, relative to the manifest's own folder (in a cluster: to the controller's data directory). It is written
-    /// beside and renamed into place.
+    /// A file, relative to the manifest's own folder (in a cluster: to the namespace's folder below `--exports`), which is
+    /// written beside and renamed into place; or one object of `s3://`, `gs://` or `az://`, which is there whole or not.
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
-    pub format: ExportFormat,
+    #[serde(flatten)]
+    pub access: Access,
+    pub format: FileFormat,
     /// Fields of the entity, or paths of to-one links to one, such as `customer.email`. The key unless said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub fields: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ExportFormat {
-    CSV,
-    JSONL,
 }
 
 /// How large an audience may be, and how far its size may move.

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, channel::SecretRef, duration::Duration, name::Word};
+use super::{NEVER_OBSERVED, access::Access, duration::Duration, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -248,19 +248,8 @@ pub struct FileSource {
     /// `s3://`, `gs://` or `az://` with a bucket and what its objects' names begin with; or `https://` and one file.
     #[schemars(length(min = 1, max = 1024))]
     pub url: String,
-    /// Where an object store is reached that is not its provider's own, such as `https://minio.example.com`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
-    pub endpoint: Option<String>,
-    /// The region of an `s3://` bucket; `us-east-1` unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub region: Option<String>,
-    /// The Secret with which it is reached; without one only what is open to everybody. Keys: `access_key_id`,
-    /// `secret_access_key`, `session_token` (s3); `service_account_key` (gs); `account`, `access_key` (az); `token` or
-    /// `username`, `password` (https).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretRef>,
+    #[serde(flatten)]
+    pub access: Access,
     pub format: FileFormat,
     /// How often it is looked at where no file notification arrives.
     #[serde(default = "every")]

@@ -5,6 +5,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column has its own name, type and path")]
 
+pub mod access;
 pub mod audience;
 pub mod campaign;
 pub mod campaign_run;

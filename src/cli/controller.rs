@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    ingest::{
+    files::{
         Arrivals,
         reach::{AllowedSchema, AllowedUrl, Reach},
     },

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    ingest::{
+    files::{
         Arrivals,
         reach::{AllowedUrl, Reach},
     },

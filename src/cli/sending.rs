@@ -8,6 +8,7 @@ use super::End;
 use crate::{
     clock::Clock,
     feedback::server,
+    metrics,
     send::{
         dispatch::{Dispatcher, LEASE},
         gate::Gate,
@@ -36,15 +37,24 @@ pub struct ListenArgs {
     /// Answers people who unsubscribe on this address; `publicUrl` of a Channel is how it is reached from outside.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Serves Prometheus' metrics on this address, under /metrics.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
 }
 
 impl ListenArgs {
-    /// Listens, if it is told to.
+    /// Listens where it is told to.
     pub async fn listen(&self, store: &Store, clock: Clock) -> Result<(), End> {
-        let Some(address) = self.listen else { return Ok(()) };
-        let bound = server::listen(address, store.clone(), clock).await;
-        let bound = bound.map_err(|problem| End::Wrong(format!("--listen {problem}"), None))?;
-        eprintln!("listening on http://{bound}");
+        if let Some(address) = self.listen {
+            let bound = server::listen(address, store.clone(), clock).await;
+            let bound = bound.map_err(|problem| End::Wrong(format!("--listen {problem}"), None))?;
+            eprintln!("listening on http://{bound}");
+        }
+        if let Some(address) = self.metrics {
+            let bound = metrics::listen(address, store.clone()).await;
+            let bound = bound.map_err(|problem| End::Wrong(format!("--metrics {problem}"), None))?;
+            eprintln!("metrics on http://{bound}/metrics");
+        }
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use tokio::sync::mpsc;
 use super::{
     feed::Feed,
     format::{self, Halt, Reading},
-    place::{Found, Site},
 };
 use crate::{
     api::dataset::{Entity, FileFormat},
+    files::{Found, Site},
     rule::Dialect,
     store::{
         files::Reject,
@@ -47,7 +47,7 @@ pub async fn read_keys(
     let mut feed = Feed::new(dialect, keys, Target::Stage, None, sender);
     let (site, file) = (site.clone(), file.clone());
     let read = tokio::task::spawn_blocking(move || {
-        let input = site.open(&file, format != FileFormat::Parquet)?;
+        let input = site.open(&file, format != FileFormat::Parquet).map_err(Halt::Lost)?;
         format::read(format, input, &reading, &mut feed)?;
         feed.end_file();
         feed.finish()

@@ -1,29 +1,20 @@
 //! Files become rows: found, read once, typed, merged.
 //!
 //! A file is (path, size, time of change), an object (URL, etag). It is read once it has been unchanged for
-//! [`place::SETTLED`] or was renamed into place; a half-written one is left alone. A bad row never stops a file: it is
+//! [`SETTLED`](crate::files::SETTLED) or was renamed into place; a half-written one is left alone. A bad row never stops a file: it is
 //! kept as a reject with its line and reason.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`place`] | where files are, and what is there |
-//! | [`remote`], `http` | object stores, and the client that they are reached by |
-//! | [`reach`] | what a namespace may reach |
-//! | `arrivals` | which of them were renamed into place |
 //! | [`unit`] | which are read, and which together |
 //! | [`format`] | CSV, JSON Lines, Parquet; gzip and zstd |
 //! | `cell` | text as typed values |
 //! | `feed` | records as the store takes them; rejects |
 
-mod arrivals;
 mod cell;
 mod feed;
 pub mod format;
-mod http;
 pub mod keys;
-pub mod place;
-pub mod reach;
-pub mod remote;
 pub mod unit;
 
 use std::time::SystemTime;
@@ -32,17 +23,16 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::sync::mpsc;
 
-pub use self::arrivals::Arrivals;
 use self::{
     feed::{Counts, Feed},
     format::{Halt, Reading},
-    place::{Found, Site},
 };
 use crate::{
     api::{
         DatasetSpec,
         dataset::{Contents, Entity, FileFormat, FileSource},
     },
+    files::{Found, Site},
     store::{
         self, Store,
         entity::Place,
@@ -54,8 +44,6 @@ use crate::{
 
 /// Batches on their way from the reader to the store: the reader waits when the store is slower.
 const BATCHES_WAITING: usize = 4;
-/// A table that grew by so many rows at once is described to the planner anew.
-const ANALYZE_ROWS: i64 = 10_000;
 /// What one snapshot may delete, unless said.
 const MAX_DELETES: &str = "2%";
 
@@ -137,9 +125,8 @@ impl Reader<'_> {
                 tx.note_file(self.place, &self.entity.name, (note, no), &counts.rejects, now).await?;
             }
             tx.commit().await?;
-            if notes.iter().map(|note| note.rows).sum::<i64>() >= ANALYZE_ROWS {
-                self.store.analyze(self.place, &self.entity.name).await?;
-            }
+            let rows = notes.iter().map(|note| note.rows).sum();
+            self.store.describe_growth(self.place, &self.entity.name, rows).await?;
             return Ok(notes);
         }
     }
@@ -201,7 +188,7 @@ impl Reader<'_> {
         let (site, format, files) = (self.site.clone(), self.source.format, unit.to_vec());
         let reading = tokio::task::spawn_blocking(move || {
             for (index, file) in files.iter().enumerate() {
-                let input = site.open(file, format != FileFormat::Parquet).map_err(|halt| (index, halt))?;
+                let input = site.open(file, format != FileFormat::Parquet).map_err(|why| (index, Halt::Lost(why)))?;
                 format::read(format, input, &reading, &mut feed).map_err(|halt| (index, halt))?;
                 feed.end_file();
             }

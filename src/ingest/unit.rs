@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use super::{format, place::Found};
+use super::format;
 use crate::{
     api::dataset::{Contents, Entity, FileSource},
+    files::Found,
     store::files::FileRead,
 };
 

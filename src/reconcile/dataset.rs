@@ -9,14 +9,10 @@ use crate::{
     api::{
         DatasetSpec, DatasetStatus,
         condition::{self, Reason, Standing, whole_seconds},
-        dataset::{DeletionPolicy, Entity, EntityStatus, FileSource, LatencyStatus, WhenStale},
+        dataset::{DeletionPolicy, Entity, EntityStatus, LatencyStatus, WhenStale},
     },
-    ingest::{
-        self,
-        place::{Found, Site, is_remote},
-        remote::{Address, Remote},
-    },
-    plan,
+    files::{Found, SETTLED},
+    ingest, plan,
     source::{Key, Kind, Weight, catalog::Object},
     store::{self, entity::Place},
 };
@@ -106,7 +102,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     let every = spec.entities.iter().filter_map(|e| e.source.as_ref()?.files.as_ref()).map(|f| f.every.as_std()).min();
     let every = every.into_iter().chain(until_next).min();
     Ok(match every {
-        _ if looked.unsettled > 0 => Action::Soon(looked.settles_in.clamp(SOON, ingest::place::SETTLED)),
+        _ if looked.unsettled > 0 => Action::Soon(looked.settles_in.clamp(SOON, SETTLED)),
         // A source that was lost is looked for sooner, so that a short trouble does not make it stale.
         Some(every) if !looked.borne.is_empty() => Action::Later(every.min(LOST)),
         Some(every) => {
@@ -150,7 +146,7 @@ async fn apply(object: &Object, spec: &DatasetSpec, place: Place<'_>, world: &Wo
     for entity in &spec.entities {
         let Some(source) = entity.source.as_ref().and_then(|s| s.files.as_ref()) else { continue };
         let now = world.clock.now();
-        let found = match site(object, source, world).await {
+        let found = match world.site(object, &source.url, &source.access).await {
             Ok(site) => site.look(&world.arrivals).await.map(|found| (site, found)),
             Err(problem) => Err(problem),
         };
@@ -231,24 +227,6 @@ async fn read(
         looked.read.insert(reader.entity.name.to_string());
     }
     Ok(())
-}
-
-/// Where an entity's files are, as far as its namespace may reach.
-async fn site(object: &Object, source: &FileSource, world: &World) -> Result<Site, String> {
-    let namespace = &object.key.namespace;
-    if is_remote(&source.url) {
-        let secret = match &source.secret_ref {
-            Some(reference) => {
-                let found = world.secrets.secret(namespace, &reference.name).await;
-                Some(found.ok_or_else(|| format!("there is no Secret `{}`", reference.name))?)
-            }
-            None => None,
-        };
-        let address =
-            Address { url: &source.url, endpoint: source.endpoint.as_deref(), region: source.region.as_deref() };
-        return Remote::new(address, secret.as_ref(), world.reach.clone(), namespace).map(Site::Remote);
-    }
-    world.local_site(object, &source.url)
 }
 
 fn stands(looked: &Looked) -> Standing {

@@ -27,9 +27,12 @@ use serde_json::Value;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{
-    api::condition::{self, Reason, Standing},
+    api::{
+        access::Access,
+        condition::{self, Reason, Standing},
+    },
     clock::Clock,
-    ingest::{Arrivals, place::Site, reach::Reach},
+    files::{Arrivals, Site, is_remote, reach::Reach, remote::Remote, target::Target},
     plan::Finding,
     send::{
         dispatch::{Secrets, Watch},
@@ -146,13 +149,44 @@ impl World {
         }
     }
 
-    /// A file or a folder of this machine. In the folder home a manifest reaches what lies beside and below it; in a
-    /// cluster the data directory.
-    fn local_site(&self, object: &Object, url: &str) -> Result<Site, String> {
-        let own = object.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from));
-        let base = own.or_else(|| self.data.clone());
+    /// Where a resource's files are, as far as its namespace may reach. In the folder home a manifest reaches what lies
+    /// beside and below it; in a cluster the data directory.
+    async fn site(&self, object: &Object, url: &str, access: &Access) -> Result<Site, String> {
+        if is_remote(url) {
+            return self.remote(object, url, access).await.map(Site::Remote);
+        }
+        let base = object.folder().or_else(|| self.data.clone());
         let base = base.ok_or_else(|| format!("`{url}`: this controller has no --data directory"))?;
         Ok(Site::local(&base, &base, url))
+    }
+
+    /// Where a resource writes a file. In a cluster each namespace has a folder of its own: one must not write over
+    /// another's files.
+    async fn target(&self, object: &Object, url: &str, access: &Access) -> Result<Target, String> {
+        if is_remote(url) {
+            return self.remote(object, url, access).await?.target().map(Target::Object);
+        }
+        let exports = || self.exports.as_ref().map(|folder| folder.join(&object.key.namespace));
+        let root = object.folder().or_else(exports);
+        let root = root.ok_or_else(|| format!("`{url}`: this controller has no --exports directory"))?;
+        let url = url.to_owned();
+        let target = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&root).map_err(|e| format!("{}: {e}", root.display()))?;
+            Target::local(&root, &url)
+        });
+        target.await.map_err(|e| e.to_string())?
+    }
+
+    async fn remote(&self, object: &Object, url: &str, access: &Access) -> Result<Remote, String> {
+        let namespace = &object.key.namespace;
+        let secret = match &access.secret_ref {
+            Some(reference) => {
+                let found = self.secrets.secret(namespace, &reference.name).await;
+                Some(found.ok_or_else(|| format!("there is no Secret `{}`", reference.name))?)
+            }
+            None => None,
+        };
+        Remote::new((url, access), secret.as_ref(), self.reach.clone(), namespace)
     }
 
     /// Writes a status if it differs from what stands there.

@@ -1,20 +1,17 @@
-//! Export of an audience: its rows into a file for others to read, written beside and renamed into place.
-//!
-//! Rows are in the order of their key. A missing value is an empty field in CSV and `null` in JSONL; a Decimal and a
-//! Timestamp are texts in JSONL, as a number there would lose digits.
+//! Export of an audience: its rows into a file or an object for others to read, in the order of their key.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::{Component, Path, PathBuf},
-};
+use std::io;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::audiences::Ground;
 use crate::{
-    api::audience::{Export, ExportFormat},
+    api::{audience::Export, dataset::FileFormat},
+    files::{
+        table::{Column, Table},
+        target::Target,
+    },
     plan::{audience::Set, message::portable},
     rule::{Query, check_path, schema::FieldType},
     store::{
@@ -27,13 +24,7 @@ use crate::{
 const CHUNK_ROWS: usize = 1_000;
 const CHUNKS_WAITING: usize = 2;
 
-/// What stands in one column.
-struct Column {
-    name: String,
-    ty: FieldType,
-}
-
-/// Writes the rows of a set that is kept to `path`; how many there were.
+/// Writes the rows of a set that is kept to `target`; how many there were.
 ///
 /// # Errors
 /// The store's; within, why the file could not be written.
@@ -42,7 +33,7 @@ pub async fn export(
     ground: &Ground<'_>,
     set: &Set,
     kept: &Kept,
-    (export, path): (&Export, PathBuf),
+    (export, target): (&Export, Target),
 ) -> store::Result<Result<u64, String>> {
     let gone = || store::Error::Internal(format!("entity {} is gone", set.entity));
     let entity = ground.schema.entity(&set.entity).ok_or_else(gone)?;
@@ -63,109 +54,34 @@ pub async fn export(
     let select = Sql::query(&query.finish(), ground.dialect)?;
     let (sender, rows) = mpsc::channel(CHUNKS_WAITING);
     let format = export.format;
-    let writing = tokio::task::spawn_blocking(move || write(&path, format, &columns, rows));
+    let writing = tokio::task::spawn_blocking(move || write(&target, format, &columns, rows));
     let read = store.stream(select, CHUNK_ROWS, &sender).await;
     if read.is_ok() {
         // Told apart from a reader that failed in the middle: only a whole set gets its name.
         let _ = sender.send(vec![]).await;
     }
     drop(sender);
-    let written = writing.await.unwrap_or_else(|e| Err(e.to_string()));
+    let written = writing.await.unwrap_or_else(|e| Err(io::Error::other(e)));
     read?;
-    Ok(written)
+    Ok(written.map_err(|error| error.to_string()))
 }
 
 fn write(
-    path: &Path,
-    format: ExportFormat,
+    target: &Target,
+    format: FileFormat,
     columns: &[Column],
     mut rows: mpsc::Receiver<Vec<Row>>,
-) -> Result<u64, String> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let wrote = write_beside(&beside, format, columns, &mut rows).and_then(|count| {
-        if let Some(count) = count {
-            fs::rename(&beside, path)?;
-            return Ok(count);
-        }
-        Err(io::Error::other("the rows did not come to their end"))
-    });
-    wrote.map_err(|error| {
-        let _ = fs::remove_file(&beside);
-        error.to_string()
-    })
-}
-
-/// How many rows were written; none if they ended before their end was said.
-fn write_beside(
-    beside: &Path,
-    format: ExportFormat,
-    columns: &[Column],
-    rows: &mut mpsc::Receiver<Vec<Row>>,
-) -> io::Result<Option<u64>> {
-    let mut out = BufWriter::new(File::create(beside)?);
-    if format == ExportFormat::CSV {
-        record(&mut out, columns.iter().map(|c| c.name.clone()))?;
-    }
-    let (mut count, mut is_whole) = (0, false);
+) -> io::Result<u64> {
+    let mut table = Table::new(format, columns, target.begin()?)?;
     while let Some(chunk) = rows.blocking_recv() {
-        is_whole = chunk.is_empty();
+        if chunk.is_empty() {
+            return table.commit();
+        }
         for row in &chunk {
-            let values: store::Result<Vec<Value>> = columns
-                .iter()
-                .enumerate()
-                .map(|(index, column)| Ok(row.shown(index, column.ty)?.unwrap_or(Value::Null)))
-                .collect();
-            let values = values.map_err(io::Error::other)?;
-            match format {
-                ExportFormat::CSV => record(&mut out, values.iter().map(text))?,
-                ExportFormat::JSONL => {
-                    let names = columns.iter().map(|c| c.name.clone());
-                    let object: Map<String, Value> = names.zip(values).collect();
-                    serde_json::to_writer(&mut out, &object)?;
-                    out.write_all(b"\n")?;
-                }
-            }
-            count += 1;
+            let values = columns.iter().enumerate();
+            let values = values.map(|(index, column)| Ok(row.shown(index, column.ty)?.unwrap_or(Value::Null)));
+            table.row(values.collect::<store::Result<_>>().map_err(io::Error::other)?)?;
         }
     }
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    Ok(is_whole.then_some(count))
-}
-
-fn record(out: &mut impl Write, fields: impl Iterator<Item = String>) -> io::Result<()> {
-    let mut writer = csv::WriterBuilder::new().from_writer(out);
-    writer.write_record(fields)?;
-    writer.flush()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// The file that `url` names below `root`, whose folder is made. It cannot leave `root`, through links neither.
-///
-/// # Errors
-/// Why it cannot be written there.
-pub fn target(root: &Path, url: &str) -> Result<PathBuf, String> {
-    let relative = Path::new(url.strip_prefix("file://").unwrap_or(url));
-    let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let is_hidden = relative.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-    if !is_plain || is_hidden || url.contains("://") && !url.starts_with("file://") {
-        return Err(format!("`{url}` is not a file below {}", root.display()));
-    }
-    let path = root.join(relative);
-    let folder = path.parent().unwrap_or(root);
-    let failed = |error: io::Error| format!("`{url}`: {error}");
-    fs::create_dir_all(folder).map_err(failed)?;
-    let (real, root) = (folder.canonicalize().map_err(failed)?, root.canonicalize().map_err(failed)?);
-    if !real.starts_with(&root) {
-        return Err(format!("`{url}` leads out of {}", root.display()));
-    }
-    Ok(path)
+    Err(io::Error::other("the rows did not come to their end"))
 }

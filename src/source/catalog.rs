@@ -47,6 +47,11 @@ impl Object {
         serde_json::from_value(self.status.clone()).unwrap_or_default()
     }
 
+    /// Where its manifest lies, in the folder home.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.origin.as_ref().and_then(|file| file.parent().map(PathBuf::from))
+    }
+
     /// Whether its `Ready` condition is true for the generation that is declared.
     pub fn is_ready(&self) -> bool {
         let conditions = self.status["conditions"].as_array();

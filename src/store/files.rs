@@ -46,6 +46,18 @@ pub struct Latency {
     pub files: i64,
 }
 
+/// How long all files of an entity took, as a histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrived {
+    pub namespace: String,
+    pub dataset: String,
+    pub entity: String,
+    /// Upper bounds in seconds, the last without one, with the files between each and the one before.
+    pub buckets: Vec<(f64, u64)>,
+    pub files: u64,
+    pub sum_s: f64,
+}
+
 /// The files of an entity in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileCount {
@@ -115,6 +127,31 @@ impl Store {
     pub async fn data_as_of(&self, run_no: i64) -> Result<Option<Timestamp>> {
         let row = self.fetch_one(Sql::new("SELECT data_as_of_us FROM run WHERE no = $1").bind(run_no)).await?;
         Ok(row.map(|r| r.get::<Option<i64>>(0)).transpose()?.flatten().map(instant))
+    }
+
+    /// How long files took, for each entity of which any came.
+    #[allow(clippy::cast_precision_loss, reason = "a metric is a float, and microseconds stay exact for 285 years")]
+    pub async fn arrivals(&self) -> Result<Vec<Arrived>> {
+        let sql = "SELECT namespace, dataset, entity, le_ms, n, sum_us FROM arrival_bucket ORDER BY namespace, dataset, entity, le_ms";
+        let mut found: Vec<Arrived> = vec![];
+        for row in self.fetch(Sql::new(sql)).await? {
+            let (namespace, dataset, entity) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (le_ms, n, sum_us): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let is_same = |a: &Arrived| (&a.namespace, &a.dataset, &a.entity) == (&namespace, &dataset, &entity);
+            if !found.last().is_some_and(is_same) {
+                let bound = |le: i64| if le == i64::MAX { f64::MAX } else { le as f64 / 1e3 };
+                let buckets = ARRIVAL_BUCKETS_MS.into_iter().map(|le| (bound(le), 0)).collect();
+                found.push(Arrived { namespace, dataset, entity, buckets, files: 0, sum_s: 0.0 });
+            }
+            let Some(of) = found.last_mut() else { continue };
+            let place =
+                ARRIVAL_BUCKETS_MS.into_iter().position(|le| le >= le_ms).unwrap_or(ARRIVAL_BUCKETS_MS.len() - 1);
+            let n = u64::try_from(n).unwrap_or(0);
+            of.buckets[place].1 += n;
+            of.files += n;
+            of.sum_s += sum_us as f64 / 1e6;
+        }
+        Ok(found)
     }
 
     /// How long the newest files took; none if there are none.

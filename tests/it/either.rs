@@ -33,8 +33,12 @@ impl Place {
 
     /// `campanile run` in the background; its log goes to the file `name`.
     pub fn spawn(&self, name: &str) -> Running {
+        self.spawn_with(name, &[])
+    }
+
+    pub fn spawn_with(&self, name: &str, more: &[&str]) -> Running {
         let log = File::create(self.home.path().join(name)).unwrap();
-        let mut command = self.home.command(&self.args(&["run", "town"]));
+        let mut command = self.home.command(&self.args(&[&["run", "town"], more].concat()));
         let child = command.env("CAMPANILE_LOG", "info").stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Running { child }
     }

@@ -2,6 +2,7 @@
 
 mod activities;
 mod audiences;
+mod audiences_elsewhere;
 mod bad_input;
 mod changes_and_snapshots;
 mod cluster;
@@ -23,6 +24,7 @@ mod hostile_names;
 mod kept_keys;
 mod kill_in_mid_send;
 mod message_history;
+mod metrics;
 mod nothing_twice;
 mod pipelines;
 mod rates;

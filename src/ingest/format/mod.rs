@@ -11,16 +11,13 @@ mod csv;
 mod jsonl;
 mod parquet;
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek},
-    sync::Arc,
-};
+use std::io::{self, BufReader, Read, Seek};
 
 use jiff::tz::TimeZone;
 
 use crate::{
     api::dataset::{Entity, Field, FileFormat},
+    files::Input,
     store::rows::{Change, Value},
 };
 
@@ -88,23 +85,6 @@ pub trait Sink {
     fn reject(&mut self, line: i64, reason: String) -> Result<(), Halt>;
     /// Says that the file has columns that no field asks for.
     fn ignore(&mut self, columns: usize);
-}
-
-/// Bytes at any place of an object, for a format whose beginning is its end.
-pub trait Ranges: Send + Sync {
-    fn size(&self) -> u64;
-    /// Reads exactly `length` bytes.
-    ///
-    /// # Errors
-    /// If they are not there.
-    fn read(&self, start: u64, length: usize) -> io::Result<bytes::Bytes>;
-}
-
-/// What a file's bytes come from.
-pub enum Input {
-    File(File),
-    Stream(Box<dyn Read + Send>),
-    Ranges(Arc<dyn Ranges>),
 }
 
 /// Reads a file to its end.

@@ -22,9 +22,10 @@ use parquet::{
     schema::types::ColumnDescriptor,
 };
 
-use super::{CHANGE_COLUMN, Halt, Input, Places, Ranges, Reading, Record, Sink, change_of};
+use super::{CHANGE_COLUMN, Halt, Places, Reading, Record, Sink, change_of};
 use crate::{
     api::dataset::{Field, FieldKind},
+    files::{Input, Ranges},
     ingest::cell,
     store::rows::{Change, Value},
 };

@@ -1,6 +1,6 @@
 //! What is kept of an audience: refreshed by its schedule, imported from its file, filled by a campaign, exported.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
@@ -9,10 +9,8 @@ use tokio::sync::mpsc;
 use super::{Action, Error, Form, Ground, LOOK_AHEAD_MAX, Looked, Object, Reason, Standing, World};
 use crate::{
     api::{AudienceSpec, audience::Import, dataset::FileFormat},
-    ingest::{
-        keys::{self, Unread},
-        place::{Found, Site, is_remote},
-    },
+    files::{Found, Site},
+    ingest::keys::{self, Unread},
     plan::audience::{Set, import_format},
     run::{audiences, export},
     store::{self, audience::Known, entity::Place, files::FileRead},
@@ -153,10 +151,7 @@ async fn read(
 async fn find(object: &Object, import: &Import, world: &World) -> Result<(Site, Found, FileFormat), String> {
     let url = &import.url;
     let format = import_format(import)?;
-    if is_remote(url) {
-        return Err(format!("`{url}`: an audience is imported from a file of this machine"));
-    }
-    let site = world.local_site(object, url)?;
+    let site = world.site(object, url, &import.access).await?;
     let mut found = site.look(&world.arrivals).await?;
     match (found.pop(), found.is_empty()) {
         (Some(file), true) if file.name == import.url => Ok((site, file, format)),
@@ -225,23 +220,9 @@ pub(super) async fn export(
     if known.outside.is_some() || known.exported.as_ref().is_some_and(|(done, _)| *done == what) {
         return Ok(None);
     }
-    let root = match &object.origin {
-        Some(file) => file.parent().map(PathBuf::from),
-        // In a cluster each namespace has a folder of its own: one must not write over another's files.
-        None => world.exports.as_ref().map(|folder| folder.join(ground.namespace)),
-    };
-    let failed = |message: String| Ok(Some(message));
-    let Some(root) = root else {
-        return failed(format!("`{}`: this controller has no --exports directory", declared.url));
-    };
-    let url = declared.url.clone();
-    let target = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&root).map_err(|e| format!("{}: {e}", root.display()))?;
-        export::target(&root, &url)
-    });
-    let target = match target.await.map_err(|e| Error::Internal(e.to_string()))? {
+    let target = match world.target(object, &declared.url, &declared.access).await {
         Ok(target) => target,
-        Err(message) => return failed(message),
+        Err(message) => return Ok(Some(message)),
     };
     match export::export(&world.store, ground, set, kept, (declared, target)).await? {
         Ok(rows) => {
@@ -249,6 +230,6 @@ pub(super) async fn export(
             tracing::info!(audience = object.key.name, rows, file = declared.url, "exported");
             Ok(None)
         }
-        Err(problem) => failed(format!("`{}`: {problem}", declared.url)),
+        Err(problem) => Ok(Some(format!("`{}`: {problem}", declared.url))),
     }
 }

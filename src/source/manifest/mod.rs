@@ -92,9 +92,11 @@ fn locate(raw: &str, value: &str, inside: Range<usize>) -> Option<Range<usize>> 
     // The text of a block may begin with a quote that is its own.
     let is_quoted = raw.starts_with(['"', '\'']) && count(raw) != count(value);
     let solid = solid(raw, is_quoted);
-    let start = solid.get(before)?.start;
-    let end = solid.get(before + within.max(1) - 1)?.end;
-    Some(start..end)
+    // What is missing at the end is missing behind the last character.
+    let past = solid.last()?.end;
+    let start = solid.get(before).map_or(past, |place| place.start);
+    let end = solid.get(before + within.max(1) - 1).map_or(past, |place| place.end);
+    Some(start..end.max((start + 1).min(raw.len())))
 }
 
 /// The places of a scalar's characters that are no white space.
@@ -383,6 +385,14 @@ mod tests {
 
     /// What the diagnostic about `inside` of the value at `a` underlines.
     fn shown(text: &str, inside: &str) -> String {
+        shown_at(text, |value| value.find(inside).map(|at| at..at + inside.len()).unwrap())
+    }
+
+    fn past_the_end(text: &str) -> String {
+        shown_at(text, |value| value.len()..value.len())
+    }
+
+    fn shown_at(text: &str, place: impl Fn(&str) -> Range<usize>) -> String {
         let text = format!("apiVersion: campanile.dev/v1alpha1\nkind: Channel\nmetadata: {{name: c}}\n{text}\n");
         let mut loaded = Loaded::default();
         loaded.take_file("a.yaml".into(), text.clone().into_bytes());
@@ -390,8 +400,7 @@ mod tests {
         let Some(yaml::Node { kind: yaml::Kind::Scalar(Value::String(value), _), .. }) = manifest.tree.find("a") else {
             panic!("no text at `a`")
         };
-        let at = value.find(inside).unwrap();
-        text[manifest.diagnose("x", "a", Some(at..at + inside.len()), "", None).span].to_owned()
+        text[manifest.diagnose("x", "a", Some(place(value)), "", None).span].to_owned()
     }
 
     #[test]
@@ -404,5 +413,9 @@ mod tests {
         assert_eq!(shown("a: |\n  one\n\n    two\n  three", "two"), "two");
         assert_eq!(shown("a: >-\n  \"one\" in two\n  three", "\"one\""), "\"one\"");
         assert_eq!(shown("a: Zoë ist zwei", "zwei"), "zwei");
+        // Behind the end stands the quote.
+        assert_eq!(shown("a: 'one >'", ""), "o");
+        assert_eq!(past_the_end("a: 'one >'"), "'");
+        assert_eq!(past_the_end("a: one >"), "");
     }
 }

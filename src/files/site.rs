@@ -7,11 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    arrivals::Arrivals,
-    format::{Halt, Input},
-    remote::Remote,
-};
+use super::{Input, arrivals::Arrivals, remote::Remote};
 
 /// A writer that pauses longer inside one file should rename it into place.
 pub const SETTLED: Duration = Duration::from_millis(500);
@@ -55,11 +51,6 @@ pub struct Folder {
     url: String,
 }
 
-/// Whether a URL leads off this machine.
-pub fn is_remote(url: &str) -> bool {
-    url.contains("://") && !url.starts_with("file://")
-}
-
 impl Site {
     /// A folder or a file; `url` is relative to `base` and cannot leave `root`.
     pub fn local(root: &Path, base: &Path, url: &str) -> Self {
@@ -84,13 +75,11 @@ impl Site {
     ///
     /// # Errors
     /// If it is no longer there.
-    pub fn open(&self, found: &Found, is_stream: bool) -> Result<Input, Halt> {
+    pub fn open(&self, found: &Found, is_stream: bool) -> Result<Input, String> {
         match (self, &found.at) {
-            (Self::Folder(_), At::Path(path)) => {
-                File::open(path).map(Input::File).map_err(|e| Halt::Lost(e.to_string()))
-            }
+            (Self::Folder(_), At::Path(path)) => File::open(path).map(Input::File).map_err(|e| e.to_string()),
             (Self::Remote(remote), At::Object(path, size)) => remote.open(path, *size, &found.stamp, is_stream),
-            _ => Err(Halt::Lost("it is in another place".to_owned())),
+            _ => Err("it is in another place".to_owned()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Object stores: `s3://`, `gs://`, `az://`, `https://`. What is there is listed with etags, and read as a stream.
+//! Object stores: `s3://`, `gs://`, `az://`, `https://`. What is there is listed with etags, read as a stream, or written.
 //!
 //! Credentials come from the resource's own Secret; without one nothing is signed. The process' own (its environment, its
 //! machine's identity) are never used.
@@ -21,23 +21,17 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::{
-    format::{Halt, Input, Ranges},
+    Input, Ranges,
     http::{Http, Permit},
-    place::{At, FILES_MAX, Found},
     reach::Reach,
+    site::{At, FILES_MAX, Found},
+    target,
 };
+use crate::api::access::Access;
 
 /// A look that fails is made again after `every`; within it a short trouble is waited for.
 const RETRY_TIME: Duration = Duration::from_secs(20);
 const RETRIES_MAX: usize = 3;
-
-/// What an author says about an object store.
-#[derive(Clone, Copy, Debug)]
-pub struct Address<'a> {
-    pub url: &'a str,
-    pub endpoint: Option<&'a str>,
-    pub region: Option<&'a str>,
-}
 
 /// Objects whose names begin alike, or one object.
 #[derive(Clone)]
@@ -63,18 +57,18 @@ impl Remote {
     /// # Errors
     /// Why it may not or cannot be reached, in words.
     pub fn new(
-        address: Address<'_>,
+        (text, access): (&str, &Access),
         secret: Option<&BTreeMap<String, String>>,
         reach: Arc<Reach>,
         namespace: &str,
     ) -> Result<Self, String> {
-        let text = address.url;
         let url = Url::parse(text).map_err(|e| format!("`{text}` is not a URL: {e}"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("a URL holds no credentials; name a Secret in secretRef".to_owned());
         }
         reach.check(namespace, &url)?;
-        let endpoint = address.endpoint.map(|e| Url::parse(e).map_err(|why| format!("`{e}` is not a URL: {why}")));
+        let endpoint =
+            access.endpoint.as_ref().map(|e| Url::parse(e).map_err(|why| format!("`{e}` is not a URL: {why}")));
         let endpoint = endpoint.transpose()?;
         if let Some(endpoint) = &endpoint {
             reach.check(namespace, endpoint)?;
@@ -83,7 +77,7 @@ impl Remote {
         let authorization = if is_web { secret.and_then(authorization) } else { None };
         let permit = Permit { reach, namespace: namespace.to_owned(), authorization };
         let http = Http::new(permit, endpoint.as_ref().unwrap_or(&url))?;
-        let store = open(&url, endpoint.as_ref(), address.region, secret, http)?;
+        let store = open(&url, endpoint.as_ref(), access.region.as_deref(), secret, http)?;
         let bucket = url.host_str().unwrap_or("");
         let port = url.port().map_or(String::new(), |port| format!(":{port}"));
         let path = Path::from_url_path(url.path()).map_err(|e| format!("`{text}`: {e}"))?;
@@ -145,8 +139,23 @@ impl Remote {
         }
     }
 
+    /// The object that the URL names, to be written.
+    ///
+    /// # Errors
+    /// If it names none, or lies where nothing can be written in parts.
+    pub fn target(&self) -> Result<target::Object, String> {
+        if self.is_single {
+            return Err(format!("`{self:?}`: files are written below the manifest, or to s3, gs or az"));
+        }
+        if self.path.as_ref().is_empty() {
+            return Err(format!("`{self:?}` names a bucket and no object"));
+        }
+        let (store, path, runtime) = (self.store.clone(), self.path.clone(), self.runtime.clone());
+        Ok(target::Object { store, path, runtime })
+    }
+
     /// Opens an object as it was when it was found; blocks.
-    pub(super) fn open(&self, path: &Path, size: u64, stamp: &str, is_stream: bool) -> Result<Input, Halt> {
+    pub(super) fn open(&self, path: &Path, size: u64, stamp: &str, is_stream: bool) -> Result<Input, String> {
         // Rewritten since, it is another file, and is found at the next look.
         let if_match = (!stamp.contains(':')).then(|| stamp.to_owned());
         if !is_stream {
@@ -155,14 +164,14 @@ impl Remote {
             return Ok(Input::Ranges(Arc::new(object)));
         }
         let options = GetOptions { if_match, ..GetOptions::default() };
-        let got = self.runtime.block_on(self.store.get_opts(path, options)).map_err(|e| Halt::Lost(words(&e)))?;
+        let got = self.runtime.block_on(self.store.get_opts(path, options)).map_err(|e| words(&e))?;
         let body = got.into_stream().map_err(|e| io::Error::other(words(&e))).boxed();
         Ok(Input::Stream(Box::new(Body { body, block: Bytes::new(), runtime: self.runtime.clone() })))
     }
 }
 
 /// What a store said, without what it wrote into its answer's body.
-fn words(error: &object_store::Error) -> String {
+pub(super) fn words(error: &object_store::Error) -> String {
     let what = match error {
         object_store::Error::NotFound { .. } => "it is not there",
         object_store::Error::PermissionDenied { .. } => "it may not be read with these credentials",
@@ -179,7 +188,14 @@ fn words(error: &object_store::Error) -> String {
                 }
                 next = inner.source();
             }
-            "the object store did not answer as it should"
+            // Of the rest nothing is public but their words, which hold the answer's body behind its status.
+            let text = other.to_string();
+            let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)).map(str::parse::<u16>);
+            return match status {
+                Some(Ok(404)) => "there is no such bucket".to_owned(),
+                Some(Ok(status)) => format!("the object store answered {status}"),
+                _ => "the object store did not answer as it should".to_owned(),
+            };
         }
     };
     what.to_owned()

@@ -1,0 +1,76 @@
+//! What Prometheus scrapes: `campanile run --metrics ADDR`, `campanile controller --metrics ADDR`.
+//!
+//! Figures are read from the store at each scrape, so that every process of a home tells the same, and none is lost with
+//! a process. The text is OpenMetrics 1.0.
+
+use std::{fmt, net::SocketAddr};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+use tokio::net::TcpListener;
+
+use crate::store::{self, Store, files::Arrived};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers `GET /metrics` until the process ends; the address that it is bound to.
+///
+/// # Errors
+/// A sentence: the address cannot be bound.
+pub async fn listen(address: SocketAddr, store: Store) -> Result<SocketAddr, String> {
+    let app = Router::new().route("/metrics", get(scrape)).with_state(store);
+    let listener = TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
+    let bound = listener.local_addr().map_err(|e| e.to_string())?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the metrics are no longer served");
+        }
+    });
+    Ok(bound)
+}
+
+async fn scrape(State(store): State<Store>) -> Response {
+    match page(&store).await {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "the metrics cannot be read");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    }
+}
+
+async fn page(store: &Store) -> store::Result<String> {
+    let mut registry = Registry::with_prefix("campanile");
+    registry.register_collector(Box::new(IngestLatency(store.arrivals().await?)));
+    let mut page = String::new();
+    text::encode(&mut page, &registry).map_err(|e| store::Error::Internal(e.to_string()))?;
+    Ok(page)
+}
+
+/// From a file's appearance until its rows can be used by a rule, for each entity.
+#[derive(Debug)]
+struct IngestLatency(Vec<Arrived>);
+
+impl Collector for IngestLatency {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "From a file's appearance until a rule can use its rows";
+        let mut metric =
+            encoder.encode_descriptor("ingest_latency", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for Arrived { namespace, dataset, entity, buckets, files, sum_s } in &self.0 {
+            let labels = [("namespace", &**namespace), ("dataset", &**dataset), ("entity", &**entity)];
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(*sum_s, *files, buckets, None)?;
+        }
+        Ok(())
+    }
+}

@@ -22,6 +22,7 @@ use url::Url;
 
 use super::{
     Input, Ranges,
+    address::{Address, Scheme},
     http::{Http, Permit},
     reach::Reach,
     site::{At, FILES_MAX, Found},
@@ -62,22 +63,16 @@ impl Remote {
         reach: Arc<Reach>,
         namespace: &str,
     ) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|e| format!("`{text}` is not a URL: {e}"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("a URL holds no credentials; name a Secret in secretRef".to_owned());
-        }
+        let Address { url, endpoint, scheme } = Address::parse(text, access)?;
         reach.check(namespace, &url)?;
-        let endpoint =
-            access.endpoint.as_ref().map(|e| Url::parse(e).map_err(|why| format!("`{e}` is not a URL: {why}")));
-        let endpoint = endpoint.transpose()?;
         if let Some(endpoint) = &endpoint {
             reach.check(namespace, endpoint)?;
         }
-        let is_web = ["https", "http"].contains(&url.scheme());
+        let is_web = scheme == Scheme::Web;
         let authorization = if is_web { secret.and_then(authorization) } else { None };
         let permit = Permit { reach, namespace: namespace.to_owned(), authorization };
         let http = Http::new(permit, endpoint.as_ref().unwrap_or(&url))?;
-        let store = open(&url, endpoint.as_ref(), access.region.as_deref(), secret, http)?;
+        let store = open((scheme, &url), endpoint.as_ref(), access.region.as_deref(), secret, http)?;
         let bucket = url.host_str().unwrap_or("");
         let port = url.port().map_or(String::new(), |port| format!(":{port}"));
         let path = Path::from_url_path(url.path()).map_err(|e| format!("`{text}`: {e}"))?;
@@ -211,7 +206,7 @@ fn authorization(secret: &BTreeMap<String, String>) -> Option<String> {
 }
 
 fn open(
-    url: &Url,
+    (scheme, url): (Scheme, &Url),
     endpoint: Option<&Url>,
     region: Option<&str>,
     secret: Option<&BTreeMap<String, String>>,
@@ -227,8 +222,8 @@ fn open(
         found.transpose()
     };
     let failed = |e: object_store::Error| format!("`{}://{bucket}`: {e}", url.scheme());
-    Ok(match url.scheme() {
-        "s3" => {
+    Ok(match scheme {
+        Scheme::S3 => {
             let mut builder = AmazonS3Builder::new()
                 .with_bucket_name(bucket)
                 .with_region(region.unwrap_or("us-east-1"))
@@ -247,7 +242,7 @@ fn open(
             }
             Arc::new(builder.build().map_err(failed)?)
         }
-        "gs" => {
+        Scheme::Gs => {
             let mut builder = GoogleCloudStorageBuilder::new()
                 .with_bucket_name(bucket)
                 .with_client_options(options)
@@ -262,7 +257,7 @@ fn open(
             };
             Arc::new(builder.build().map_err(failed)?)
         }
-        "az" => {
+        Scheme::Az => {
             let mut builder = MicrosoftAzureBuilder::new()
                 .with_container_name(bucket)
                 .with_client_options(options)
@@ -271,23 +266,21 @@ fn open(
             if let Some(endpoint) = endpoint {
                 builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/').to_owned());
             }
-            let Some(account) = value("account")? else {
-                return Err("an az:// URL needs a secretRef with the keys account and access_key".to_owned());
-            };
-            builder = builder.with_account(account);
+            if let Some(account) = value("account")? {
+                builder = builder.with_account(account);
+            }
             builder = match value("access_key")? {
                 Some(key) => builder.with_access_key(key),
                 None => builder.with_skip_signature(true),
             };
             Arc::new(builder.build().map_err(failed)?)
         }
-        "https" | "http" => {
+        Scheme::Web => {
             let mut root = url.clone();
             root.set_path("/");
             let builder = HttpBuilder::new().with_url(root.as_str()).with_client_options(options).with_retry(retry);
             Arc::new(builder.with_http_connector(http).build().map_err(failed)?)
         }
-        other => return Err(format!("`{other}://` is none of s3, gs, az, https")),
     })
 }
 

@@ -6,12 +6,14 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use object_store::{ObjectStore, buffered::BufWriter as Upload};
 use tokio::{io::AsyncWriteExt, runtime::Handle};
+
+use super::address::plain_file;
 
 /// A part of an upload. S3 takes 10,000 parts, so that this makes 80 GiB the largest object.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -39,12 +41,9 @@ impl Target {
     /// # Errors
     /// Why it cannot be written there.
     pub fn local(root: &Path, url: &str) -> Result<Self, String> {
-        let relative = Path::new(url.strip_prefix("file://").unwrap_or(url));
-        let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let is_hidden = relative.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if !is_plain || is_hidden || super::is_remote(url) {
+        let Some(relative) = plain_file(url) else {
             return Err(format!("`{url}` is not a file below {}", root.display()));
-        }
+        };
         let path = root.join(relative);
         let folder = path.parent().unwrap_or(root);
         let failed = |error: io::Error| format!("`{url}`: {error}");

@@ -14,13 +14,14 @@ use jiff::Timestamp;
 use sea_query::{Alias, SelectStatement, UnionType};
 use sha2::{Digest, Sha256};
 
-use super::{CIRCLE, Finding, Library, MISSING_REFERENCE, Ref, missing_reference};
+use super::{CIRCLE, Finding, INVALID_ADDRESS, Library, MISSING_REFERENCE, Ref, missing_reference};
 use crate::{
     api::{
         AudienceSpec,
         audience::{ACCEPT_SIZE, Combination, Form, Import, Member, Parameter},
         dataset::FileFormat,
     },
+    files::address,
     ingest::format::is_named_as,
     rule::{
         Dialect, Inputs, Param, ParamType, Query, Rule, Schema, audiences_in, check, check_path, circle, nearest,
@@ -308,7 +309,10 @@ fn source(
                 let hint = "leave `key` out: the columns have the names of the fields";
                 found.push(Finding::new(owner, "spec.import.key", message).hint(hint));
             }
-            if let Err(message) = import_format(import) {
+            if let Err(wrong) = address::check_source(&import.url, &import.access) {
+                let path = format!("spec.import.{}", wrong.field);
+                found.push(Finding::new(owner, path, wrong.message).id(INVALID_ADDRESS));
+            } else if let Err(message) = import_format(import) {
                 found.push(Finding::new(owner, "spec.import.url", message));
             }
             if found.is_empty() { Ok(Source::Import) } else { Err(found) }
@@ -374,6 +378,14 @@ fn check_edges(owner: &Ref, spec: &AudienceSpec, schema: &Schema, found: &mut Ve
             Ok(_) => {}
         }
     }
+}
+
+/// What is wrong with where an audience is written to. Nobody who reads the audience is kept from it by that.
+pub fn check_export(name: &str, spec: &AudienceSpec) -> Option<Finding> {
+    let export = spec.export.as_ref()?;
+    let wrong = address::check_target(&export.url, &export.access).err()?;
+    let path = format!("spec.export.{}", wrong.field);
+    Some(Finding::new(&Ref::new("Audience", name), path, wrong.message).id(INVALID_ADDRESS))
 }
 
 /// The size that a person let pass, by its annotation.

@@ -5,7 +5,7 @@
 //! ([`Finding::is_consequence`]).
 
 use super::{
-    Bundle, CIRCLE, Finding, Library, Plan, Ref,
+    Bundle, CIRCLE, Finding, INVALID_ADDRESS, Library, Plan, Ref,
     audience::{self, Sets},
     dataset,
     message::template_findings,
@@ -51,7 +51,7 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
     let finding = |(field, _)| {
         Finding::new(&this, format!("{at}.{field}"), "this is not an address")
             .hint("write it as in Shop <shop@example.com>")
-            .id("invalid-address")
+            .id(INVALID_ADDRESS)
     };
     wrong.map(finding).collect()
 }

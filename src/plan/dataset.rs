@@ -9,7 +9,8 @@ use crate::{
         dataset::{DatasetSpec, Entity, FieldKind},
         duration::Duration,
     },
-    plan::{Finding, Ref},
+    files::address,
+    plan::{Finding, INVALID_ADDRESS, Ref},
     rule::{
         self, Dialect, Schema, check_path, nearest,
         schema::{self, FieldType},
@@ -181,6 +182,9 @@ fn check_entity(this: &Ref, index: usize, entity: &Entity, spec: &DatasetSpec, f
     let files = entity.source.as_ref().and_then(|s| s.files.as_ref());
     if entity.source.as_ref().is_some_and(|s| s.files.is_some() == s.table.is_some()) {
         found.push(Finding::new(this, at("source".to_owned()), "a source is either files or a table".to_owned()));
+    }
+    if let Some(Err(wrong)) = files.map(|files| address::check_source(&files.url, &files.access)) {
+        found.push(Finding::new(this, at(format!("source.files.{}", wrong.field)), wrong.message).id(INVALID_ADDRESS));
     }
     let limits = files.map(|files| [("maxDeletes", &files.max_deletes), ("maxRejects", &files.max_rejects)]);
     for (field, limit) in limits.into_iter().flatten() {

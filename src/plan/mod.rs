@@ -59,6 +59,7 @@ pub struct Finding {
 
 const INVALID_SPEC: &str = "invalid-spec";
 const MISSING_REFERENCE: &str = "missing-reference";
+const INVALID_ADDRESS: &str = "invalid-address";
 const UNKNOWN_NAME: &str = "unknown-name";
 pub(crate) const CIRCLE: &str = "circle";
 

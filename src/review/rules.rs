@@ -24,7 +24,7 @@ pub const RULES: [Rule; 52] = [
     error("ambiguous-yaml", "a word or a number that kubectl reads otherwise than it looks"),
     error("circle", "steps, audiences or conditions that build on each other in turn"),
     error("declared-twice", "two objects of one kind and name"),
-    error("invalid-address", "a sender's address that is none"),
+    error("invalid-address", "an address of mail, or a URL, that is none or leads elsewhere"),
     error("invalid-cron", "a text that is no cron expression"),
     error("invalid-metadata", "a name, label or annotation that Kubernetes does not take"),
     error("invalid-rule", "a rule that cannot be read, or that compares what cannot be compared"),

@@ -119,6 +119,7 @@ fn findings(
                 Ok(audience) => (vec![], Some(Sound::Audience(Box::new(audience)))),
                 Err(found) => (found, None),
             };
+            found.extend(plan::audience::check_export(&key.name, spec));
             if let Err(message) = plan::audience::accepted(&manifest.annotations()) {
                 let path = format!("metadata.annotations.{}", crate::api::audience::ACCEPT_SIZE);
                 found.push(Finding::new(&this, path, message));

@@ -112,7 +112,7 @@ async fn a_path_cannot_leave_its_root() {
         place.home.write("town/data/people.csv", "id,name\n2,In\n");
         for url in ["../outside", "data/../../outside/people.csv"] {
             declare(&place, &format!("url: {url}, format: CSV"));
-            assert_eq!(place.run(&[]).code, 1);
+            assert_eq!(place.run(&[]).code, 2);
             assert!(place.message().contains("leads out of"), "{}", place.message());
         }
         #[cfg(unix)]

@@ -23,6 +23,7 @@ pub const SET: &str = "s";
 #[derive(Clone, Debug)]
 pub(super) struct Join {
     pub kind: JoinType,
+    pub alias: String,
     pub source: TableRef,
     pub on: Expr,
 }
@@ -138,7 +139,7 @@ impl<'s> Query<'s> {
     pub fn join_left(&mut self, select: SelectStatement, alias: &str, on: impl IntoIterator<Item = (Expr, String)>) {
         let on = all_of(on.into_iter().map(|(own, name)| own.eq(Expr::col((Alias::new(alias), Alias::new(name))))));
         let source = TableRef::SubQuery(select.into(), Alias::new(alias).into());
-        self.lowering.frames[0].joins.push(Join { kind: JoinType::LeftJoin, source, on });
+        self.lowering.frames[0].joins.push(Join { kind: JoinType::LeftJoin, alias: alias.to_owned(), source, on });
     }
 
     pub fn filter(&mut self, condition: Expr) {

@@ -5,7 +5,10 @@ use std::{
     net::TcpListener,
 };
 
-use crate::{either::Place, world::S3};
+use crate::{
+    either::Place,
+    world::{Azure, S3, azure},
+};
 
 const SECRET: &str = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: login}\nstringData: {access_key_id: a, secret_access_key: b}\n";
 
@@ -51,6 +54,38 @@ async fn objects_are_read_once_and_again_when_their_etag_changes() {
         declare(&place, &files.replace("{name: login}", "{name: other}"));
         assert_eq!(place.run(&allow).code, 1);
         assert_eq!(place.message(), "SourceUnreadable: there is no Secret `other`");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_is_read_and_written_with_its_own_key() {
+    let store = Azure::start().await.unwrap();
+    store.make_container("shop").unwrap();
+    let (endpoint, now) = (store.endpoint(), "2026-03-01T09:00:00Z");
+    let login = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: login}}\nstringData: {{account: {}, access_key: '{}'}}\n",
+        azure::ACCOUNT,
+        azure::KEY
+    );
+    for place in Place::both().await {
+        let folder = if place.url.is_some() { "one" } else { "two" };
+        store.put_blob(&format!("shop/{folder}/a.csv"), b"id,name\n1,A\n3,A\n").unwrap();
+        let reached = format!("endpoint: '{endpoint}', secretRef: {{name: login}}");
+        declare(&place, &format!("url: 'az://shop/{folder}', {reached}, format: CSV, every: 1s"));
+        place.home.write("town/secret.yaml", &login);
+        place.home.write(
+            "town/audience.yaml",
+            &format!(
+                "apiVersion: campanile.dev/v1alpha1\nkind: Audience\nmetadata: {{name: all}}\nspec:\n  dataset: town\n  entity: person\n  \
+                 where: 'true'\n  refresh: {{cron: '0 9 * * *', timeZone: UTC}}\n  export: {{url: 'az://shop/{folder}/b.csv', {reached}, \
+                 format: CSV, fields: [id, name]}}\n"
+            ),
+        );
+        assert_eq!(place.run(&["--allow-url", &endpoint, "--now", now]).code, 0, "{}", place.message());
+        assert_eq!(place.people().await, ["1 A", "3 A"]);
+        // What was written is one more file of the dataset.
+        assert_eq!(place.run(&["--allow-url", &endpoint, "--now", now]).code, 0, "{}", place.message());
+        assert_eq!(place.ask("SELECT CAST(row_count AS TEXT) FROM file WHERE path LIKE '%b.csv'").await, ["2"]);
     }
 }
 

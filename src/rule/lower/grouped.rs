@@ -182,7 +182,7 @@ impl<'s> Lowering<'s> {
             select.and_where(condition);
         });
         let source = TableRef::SubQuery(Box::new(select), Alias::new(&derived).into());
-        Join { kind: JoinType::LeftJoin, source, on }
+        Join { kind: JoinType::LeftJoin, alias: derived, source, on }
     }
 
     /// What the rule asks of the row itself and few rows may fulfil.

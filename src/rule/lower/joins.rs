@@ -4,6 +4,7 @@ use sea_query::{Alias, Expr, ExprTrait, JoinType};
 
 use super::Lowering;
 use crate::rule::{
+    ast::{Comparison, Node, Typed},
     query::{Join, aliased, all_of},
     schema::{Dialect, Entity, FieldType, KEY_TEXT},
 };
@@ -32,6 +33,22 @@ impl Lowering<'_> {
             self.frames[var].paths.insert(hops.to_vec(), alias.clone());
         }
         alias
+    }
+
+    /// Where a condition that must hold is false without the row of a link, the join drops what has none: the database may
+    /// then begin with that row.
+    pub(super) fn drop_unlinked(&mut self, conjuncts: &[&Typed]) {
+        let frame = &mut self.frames[0];
+        for hops in conjuncts.iter().flat_map(|condition| needed(condition)) {
+            for length in 1..=hops.len() {
+                let Some(alias) = frame.paths.get(&hops[..length]) else { continue };
+                frame
+                    .joins
+                    .iter_mut()
+                    .filter(|join| join.alias == *alias)
+                    .for_each(|join| join.kind = JoinType::InnerJoin);
+            }
+        }
     }
 
     pub(super) fn entity_at(&self, var: usize, hops: &[String]) -> String {
@@ -66,7 +83,7 @@ impl Lowering<'_> {
         let link = from.link(link)?;
         let to = self.schema.entity(&link.to)?;
         let on = self.link_on(&link.keys, (from, here), (to, there));
-        Some(Join { kind, source: aliased(&to.table, there), on })
+        Some(Join { kind, alias: there.to_owned(), source: aliased(&to.table, there), on })
     }
 
     /// That a row belongs to the row of the other alias, and to the entity at all.
@@ -107,4 +124,26 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+/// The links of the row itself without which a condition does not hold: those of fields that may not be missing there.
+fn needed(condition: &Typed) -> Vec<&[String]> {
+    let is_constant = |of: &Typed| {
+        matches!(of.node, Node::Text(_) | Node::Integer(_) | Node::Double(_) | Node::Date(_) | Node::Timestamp(_))
+    };
+    let operands: &[&Typed] = match &condition.node {
+        // Two fields that are both missing are equal.
+        Node::Compare(Comparison::Equal, a, b) if is_constant(b) => &[a],
+        Node::Compare(Comparison::Equal, a, b) if is_constant(a) => &[b],
+        Node::Compare(Comparison::Equal, ..) => &[],
+        Node::Compare(_, a, b) | Node::StartsWith(a, b) | Node::EndsWith(a, b) | Node::Contains(a, b) => &[a, b],
+        Node::In(a, _) | Node::Matches(a, _) => &[a],
+        Node::Field { .. } => &[condition],
+        _ => &[],
+    };
+    let hops = operands.iter().filter_map(|of| match &of.node {
+        Node::Field { var: 0, hops, .. } if !hops.is_empty() => Some(&**hops),
+        _ => None,
+    });
+    hops.collect()
 }

@@ -80,6 +80,9 @@ impl<'s> Lowering<'s> {
             let lowered = self.truth(condition);
             made.push(if faults { self.behind(guards, condition, lowered) } else { lowered });
         }
+        if self.of_set.is_none() && !all.iter().any(|condition| can_fault(condition, self.dialect)) {
+            self.drop_unlinked(&all);
+        }
         self.is_plain = false;
         self.reducers.clear();
         made

@@ -18,6 +18,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod assets;
+pub mod azure;
 mod install;
 mod kube;
 mod postgres;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+pub use self::azure::Azure;
 pub use self::install::{announce, program};
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;

@@ -55,8 +55,9 @@ pub const QUESTIONS: [Question; 20] = [
         "customer",
         "customer.mktsegment == 'AUTOMOBILE' \
          && customer.orders.filter(o, o.orderdate >= date('1997-01-01')).map(o, o.totalprice).sum() > 1000000.0",
-        "SELECT c.custkey FROM {customer} c JOIN (SELECT custkey FROM {orders} WHERE orderdate >= '1997-01-01' \
-         GROUP BY custkey HAVING sum(totalprice) > {d:1000000}) o ON o.custkey = c.custkey WHERE c.mktsegment = 'AUTOMOBILE'",
+        "SELECT c.custkey FROM {customer} c JOIN {orders} o ON o.custkey = c.custkey \
+         WHERE c.mktsegment = 'AUTOMOBILE' AND o.orderdate >= '1997-01-01' \
+         GROUP BY c.custkey HAVING sum(o.totalprice) > {d:1000000}",
     ),
     ask(
         "customers whose orders are large on average, and many",

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     send::{
         dispatch::{Secrets, load_pinned, signer},
-        letter::Letter,
+        letter::{Letter, Occasion},
         providers::Secret,
         said,
     },
@@ -72,7 +72,7 @@ async fn render(args: Args) -> Result<End, End> {
         eprintln!("warning: shown without its DKIM signature: {problem}");
         None
     });
-    let letter = Letter::new(&run, pinned.clone(), kept.step_no, signer, &store.secret().await?)?;
+    let letter = Letter::new(&Occasion::of(&run), pinned.clone(), kept.step_no, signer, &store.secret().await?)?;
     let bytes = letter.write((kept.shard, kept.seq), kept.profile.as_deref(), &said, kept.at);
     let bytes = bytes.map_err(|problem| wrong(problem, None))?;
     std::io::stdout().write_all(&bytes).map_err(|e| wrong(e.to_string(), None))?;

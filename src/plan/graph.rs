@@ -29,7 +29,9 @@ pub struct Plan {
 pub struct Step {
     pub name: String,
     pub compiled: Compiled,
-    /// The outputs that must be there before it.
+    /// The outputs whose rows it works on, in the order in which it names them.
+    pub inputs: Vec<String>,
+    /// The outputs that must be there before it: these, and what it counts.
     pub needs: BTreeSet<String>,
     /// What it gives to later steps; a channel step gives nothing.
     pub outputs: Vec<Output>,
@@ -52,6 +54,21 @@ impl Plan {
         input: &'a dyn Fn(&str) -> SelectStatement,
     ) -> activity::Ground<'a> {
         activity::Ground { schema: &self.schema, dialect: self.dialect, sets: &self.sets, inputs, now, input }
+    }
+
+    /// The keys of every output, each as one SELECT over those before it, without work tables.
+    pub fn chained(&self, inputs: &Inputs, now: Timestamp) -> BTreeMap<String, SelectStatement> {
+        let mut sets = BTreeMap::<String, SelectStatement>::new();
+        for step in &self.steps {
+            let input = |name: &str| sets.get(name).cloned().unwrap_or_else(SelectStatement::new);
+            let made = step.compiled.selects(&self.ground(inputs, now, &input)).outputs;
+            let keys = step.outputs.iter().zip(made).filter_map(|(output, select)| {
+                let entity = self.schema.entity(&output.entity)?;
+                Some((output.name.clone(), activity::keys_of(entity, select)))
+            });
+            sets.extend(keys.collect::<Vec<_>>());
+        }
+        sets
     }
 
     /// The output of a name.
@@ -209,7 +226,8 @@ impl Graph {
         let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved, earlier };
         match activity::compile(&declared.activity, &place) {
             Ok((compiled, mut outputs)) => {
-                let mut needs: BTreeSet<String> = resolved.iter().map(|input| input.name.clone()).collect();
+                let inputs: Vec<String> = resolved.iter().map(|input| input.name.clone()).collect();
+                let mut needs: BTreeSet<String> = inputs.iter().cloned().collect();
                 if let Compiled::Choose(choose) = &compiled {
                     needs.extend(choose.counted.values().cloned());
                 }
@@ -225,7 +243,7 @@ impl Graph {
                         self.found.push(Finding::new(this, at(&output.path), message));
                     }
                 }
-                Some(Step { name: declared.name.to_string(), compiled, needs, outputs })
+                Some(Step { name: declared.name.to_string(), compiled, inputs, needs, outputs })
             }
             Err(found) => {
                 self.found.extend(found);

@@ -217,12 +217,14 @@ impl Bundle {
         (dataset.map(with), missing)
     }
 
-    /// The text that the store keeps, and its hash.
+    /// The text that the store keeps, and its hash. Personas are not of it: no run reads them.
     ///
     /// # Errors
     /// If a spec cannot be written as JSON, which would be a fault of ours.
     pub fn revision(&self) -> Result<(String, String), serde_json::Error> {
-        let text = serde_json::to_string(self)?;
+        let mut read = self.clone();
+        read.templates.values_mut().for_each(|template| template.personas.clear());
+        let text = serde_json::to_string(&read)?;
         let hash: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
         Ok((hash, text))
     }

@@ -22,6 +22,7 @@
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
 //! | [`kept`] | what is kept of one message |
+//! | [`fate`] | what became of one person, and what holds her back |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`readonly`] | statements of authors, on connections that cannot write |
@@ -43,6 +44,7 @@ mod consent;
 mod db;
 pub mod doubt;
 pub mod entity;
+pub mod fate;
 pub mod faults;
 pub mod files;
 mod functions;

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sea_query::{Alias, Expr, Query as Statement, SelectStatement, SubQueryStatement};
 
+pub use audience::Source;
 pub use email::only_way;
 pub use enrich::{Enrich, Enriched, Kind};
 pub use incremental::Incremental;

@@ -13,6 +13,7 @@
 //! | [`rules`] | every rule that manifests are checked by, under its name |
 //! | [`silence`] | ignoring a warning where it stands |
 //! | [`mask`] | what is personal and not shown |
+//! | [`person`] | one person through each step, each clause with her values |
 //! | [`persona`] | a declared person's values, typed and checked |
 //! | [`sample`] | a message as a declared persona or a masked person would get it |
 
@@ -20,6 +21,7 @@ pub mod calendar;
 pub mod check;
 pub mod format;
 pub mod mask;
+pub mod person;
 pub mod persona;
 pub mod rules;
 pub mod sample;

@@ -3,7 +3,7 @@
 //! They are ordinary tables that a person can query: in PostgreSQL in the schema `<namespace>_<dataset>`, in
 //! SQLite under that prefix.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_query::{Alias, ColumnDef, Expr, Index, Query, SelectStatement, Table as TableStatement, TableRef, UnionType};
 use sha2::{Digest, Sha256};
@@ -209,6 +209,13 @@ impl Store {
         tx.commit().await
     }
 
+    /// The entities of a Dataset that have a table or a view here.
+    pub async fn entities_there(&self, place: Place<'_>) -> Result<BTreeSet<String>> {
+        let sql = "SELECT entity FROM shape WHERE namespace = $1 AND dataset = $2";
+        let rows = self.fetch(Sql::new(sql).bind(place.namespace).bind(place.dataset)).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// How many rows an entity's table holds.
     pub async fn entity_rows(&self, place: Place<'_>, entity: &str) -> Result<i64> {
         let count =
@@ -400,8 +407,8 @@ pub fn keys_given(dialect: Dialect, entity: &Entity, items: &[String]) -> Select
     };
     let mut rows = items.iter().map(row);
     let mut given = rows.next().unwrap_or_else(|| {
-        let mut none = row(&String::new());
-        none.and_where(Expr::cust("1 = 0")).to_owned()
+        let none = Expr::cust("CAST(NULL AS TEXT)");
+        Query::select().expr_as(none, Alias::new("item")).and_where(Expr::cust("1 = 0")).to_owned()
     });
     rows.for_each(|row| {
         given.union(UnionType::All, row);

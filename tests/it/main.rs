@@ -26,6 +26,7 @@ mod kill_in_mid_send;
 mod message_history;
 mod metrics;
 mod nothing_twice;
+mod person;
 mod pipelines;
 mod rates;
 mod reruns;

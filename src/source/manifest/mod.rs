@@ -374,6 +374,20 @@ fn is_dns_name(name: &str) -> bool {
         && edges.iter().all(|edge| edge.is_some_and(alnum))
 }
 
+/// The values of a Secret's manifest.
+pub fn secret_of(manifest: &Manifest) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (key, value) in manifest.object["data"].as_object().into_iter().flatten() {
+        let decoded = serde_json::from_value::<k8s_openapi::ByteString>(value.clone());
+        let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes.0).ok());
+        values.extend(text.map(|text| (key.clone(), text)));
+    }
+    for (key, value) in manifest.object["stringData"].as_object().into_iter().flatten() {
+        values.extend(value.as_str().map(|text| (key.clone(), text.to_owned())));
+    }
+    values
+}
+
 /// The labels and annotations of an object, as stored beside its spec.
 pub fn meta_of(object: &Value) -> Value {
     json!({"labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"]})

@@ -20,6 +20,7 @@ mod simulate;
 mod store;
 mod summary;
 mod table;
+mod test;
 mod validate;
 mod why;
 mod worker;
@@ -64,6 +65,8 @@ enum Command {
     Render(render::Args),
     /// Sends messages of a campaign to yourself, as others would get them; nothing is counted or remembered of it.
     Proof(proof::Args),
+    /// Runs what is expected of campaigns and audiences, on a few rows beside the manifests.
+    Test(test::Args),
     /// Walks one person through each step of a campaign, each clause with her values, to where she leaves.
     Why(why::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
             Command::Rerun(args) => rerun::run(args).await,
             Command::Render(args) => render::run(args).await,
             Command::Proof(args) => proof::run(args).await,
+            Command::Test(args) => test::run(args).await,
             Command::Why(args) => why::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,

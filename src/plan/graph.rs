@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::step::{self, Activity, Step as Declared},
-    rule::{Dialect, FieldType, Inputs, Path, Schema, nearest},
+    rule::{Dialect, FieldType, Inputs, Param, Path, Schema, nearest},
 };
 
 /// A campaign that can be run.
@@ -144,6 +144,20 @@ fn fetch_what_is_read(steps: &mut [Step]) {
             enrich.read(reads.remove(&step.name).unwrap_or_default());
         }
     }
+}
+
+/// A plan of one step, which gives an audience with values for its parameters.
+pub(super) fn of_audience(
+    bundle: &Bundle,
+    (name, own): (&str, BTreeMap<String, Param>),
+    dialect: Dialect,
+) -> Result<Plan, Vec<Finding>> {
+    let schema = bundle.schema(dialect);
+    let sets = audience::compile(&bundle.audiences, &bundle.campaign.dataset, &schema)?;
+    let entity = sets.get(name).map(|set| set.entity.clone()).unwrap_or_default();
+    let (compiled, output) = activity::named_audience(name, &entity, own);
+    let step = Step { name: name.to_owned(), compiled, inputs: vec![], needs: BTreeSet::new(), outputs: vec![output] };
+    Ok(Plan { schema, dialect, sets, steps: vec![step] })
 }
 
 struct Graph {

@@ -20,7 +20,7 @@ use crate::{
         AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
         step::{Activity, AudienceStep},
     },
-    rule::{Dialect, Problem, Schema, nearest},
+    rule::{Dialect, Param, Problem, Schema, nearest},
     run::schedule::Misdated,
 };
 
@@ -237,6 +237,16 @@ impl Bundle {
     /// What can be said of the steps without a Dataset.
     fn check_order(campaign: &CampaignSpec, name: &str) -> Vec<Finding> {
         graph::check_order(&Ref::new("Campaign", name), &campaign.steps)
+    }
+
+    /// One audience of the bundle, with values for its parameters, as a plan of one step of its name.
+    pub fn compile_audience(
+        &self,
+        name: &str,
+        own: BTreeMap<String, Param>,
+        dialect: Dialect,
+    ) -> Result<Plan, Vec<Finding>> {
+        graph::of_audience(self, (name, own), dialect)
     }
 
     pub(crate) fn schema(&self, dialect: Dialect) -> Schema {

@@ -12,6 +12,7 @@
 //! | [`format`] | what `validate` found as text, JSON and SARIF |
 //! | [`rules`] | every rule that manifests are checked by, under its name |
 //! | [`silence`] | ignoring a warning where it stands |
+//! | [`expectation`] | what authors expect, run on a few rows |
 //! | [`mask`] | what is personal and not shown |
 //! | [`person`] | one person through each step, each clause with her values |
 //! | [`persona`] | a declared person's values, typed and checked |
@@ -19,6 +20,7 @@
 
 pub mod calendar;
 pub mod check;
+pub mod expectation;
 pub mod format;
 pub mod mask;
 pub mod person;

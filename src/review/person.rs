@@ -15,12 +15,14 @@
 //! | `trace` | which rows of other entities are hers |
 //! | `clauses` | the truth of each clause |
 //! | `steps` | the walk |
+//! | `explain` | why a row goes on, or does not |
 //! | `channel` | what holds a message back |
 //! | [`pick`] | somebody whom nobody named, such as with the longest name |
 //! | [`words`] | all of it for a person to read |
 
 mod channel;
 mod clauses;
+mod explain;
 pub mod key;
 pub mod pick;
 mod steps;
@@ -152,6 +154,9 @@ pub struct EndView {
     /// Where she left, if none of her rows comes to the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_at: Option<String>,
+    /// Why the step itself is not come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Why her messages do not go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -250,6 +255,11 @@ impl<'a> Walker<'a> {
     /// Writes the messages that the walker finds.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler
+    }
+
+    /// The SELECT of the keys of an output, if it is known.
+    pub fn set(&self, output: &str) -> Option<&SelectStatement> {
+        self.sets.get(output)
     }
 
     pub fn mask(&self) -> &Mask {

@@ -160,6 +160,13 @@ impl Store {
         Ok(Self { db, readers: Arc::default() })
     }
 
+    /// Opens a SQLite file that nobody misses after a crash, such as that of a test: nothing waits for the disk.
+    pub async fn open_scratch(url: &str) -> Result<Self> {
+        let db = db::Db::open_sqlite(url, sqlx::sqlite::SqliteSynchronous::Off).await?;
+        db.migrate().await?;
+        Ok(Self { db, readers: Arc::default() })
+    }
+
     /// The same store as a simulated process sees it.
     #[must_use]
     pub fn with_faults(mut self, faults: Arc<dyn Faults>) -> Self {

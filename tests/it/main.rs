@@ -14,6 +14,7 @@ mod editor_schemas;
 mod edits_while_watching;
 mod either;
 mod empty_cluster;
+mod expectations;
 mod file_formats;
 mod files_arrive;
 mod files_remote;

@@ -1,26 +1,24 @@
-//! The walk: each step with the rows that come to it, which of them go on, and why the others do not.
+//! The walk: each step with the rows that come to it, and which of them go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_query::{Query as Statement, SelectStatement, UnionType};
 
 use super::{
-    EndView, FATES_MAX, FateView, ROWS_MAX, RUNS_MAX, Row, RowView, RuleView, StepView, Subject, Walker, Why,
-    trace::Traced,
+    EndView, FATES_MAX, FateView, ROWS_MAX, RUNS_MAX, Row, RowView, StepView, Subject, Walker, Why, trace::Traced,
 };
 use crate::{
     plan::{
         Step,
-        activity::{Compiled, Source},
+        activity::{Compiled, RuleFaults},
     },
     review::sample::About,
-    rule::{Inputs, Param, Query},
-    store::{self, Sql, fate::Whose},
+    rule::Query,
+    store::{self, Sql, campaign::State, fate::Whose},
 };
 
-/// How deep audiences that are made of others are explained.
-const AUDIENCES_DEEP: usize = 6;
-
+/// By output, the step where a run fails before it is there.
+type Broken = BTreeMap<String, String>;
 /// The subject's rows at each output.
 type Reached = BTreeMap<String, Vec<Row>>;
 
@@ -33,9 +31,13 @@ impl Walker<'_> {
         let mut traced = self.trace(subject);
         let own = self.hers(&subject.entity, &traced, None).await?;
         let mut reached = Reached::new();
-        let mut steps = vec![];
+        let (mut steps, mut broken) = (vec![], Broken::new());
         for step in &self.plan().steps {
-            steps.push(self.step(step, &mut traced, &mut reached).await?);
+            let (view, fails_at) = self.look(step, &mut traced, &mut reached, &broken).await?;
+            if let Some(at) = fails_at {
+                broken.extend(step.outputs.iter().map(|output| (output.name.clone(), at.clone())));
+            }
+            steps.push(view);
         }
         let ends = self.plan().emails().map(|(_, name, _)| self.end(name, &steps, &reached)).collect();
         let fates = self.fates(subject, &traced).await?;
@@ -94,17 +96,82 @@ impl Walker<'_> {
         }
     }
 
-    async fn step(&self, step: &Step, traced: &mut Traced, reached: &mut Reached) -> store::Result<StepView> {
+    /// A step, and where a run would fail, if it would there or before it.
+    async fn look(
+        &self,
+        step: &Step,
+        traced: &mut Traced,
+        reached: &mut Reached,
+        broken: &Broken,
+    ) -> store::Result<(StepView, Option<String>)> {
+        let mut view = self.empty(step);
+        if let Some(at) = step.needs.iter().find_map(|need| broken.get(need)) {
+            view.note = Some(format!("a run fails at `{at}`"));
+            return Ok((view, Some(at.clone())));
+        }
+        let fault = match self.fault(step).await {
+            Ok(None) => match self.step(step, view.clone(), traced, reached).await {
+                Err(error) if error.is_fault() => "a rule that it builds on faults, and a run fails here".to_owned(),
+                view => return Ok((view?, None)),
+            },
+            Ok(Some(fault)) => fault,
+            Err(error) if error.is_fault() => "a rule that it builds on faults, and a run fails here".to_owned(),
+            Err(error) => return Err(error),
+        };
+        // What its clauses come to for the subject can be told all the same.
+        let rows = self.hers(&view.entity, traced, None).await?;
+        for row in &rows {
+            let (name, is_in) = (self.called(&view.entity, &row.item), false);
+            view.rows.push(RowView { row: name, is_in, outputs: vec![], rules: vec![], reason: None, why: None });
+        }
+        view.total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let entity = view.entity.clone();
+        match self.explain(step, &entity, &rows, &mut view).await {
+            Err(error) if error.is_fault() => view.rows.clear(),
+            explained => explained?,
+        }
+        view.note = Some(fault);
+        Ok((view, Some(step.name.clone())))
+    }
+
+    /// Why a run would fail at a step, whoever's row it is.
+    async fn fault(&self, step: &Step) -> store::Result<Option<String>> {
+        if self.run.is_some() {
+            return Ok(None);
+        }
+        let input = |name: &str| self.sets.get(name).cloned().unwrap_or_default();
+        for RuleFaults { places, select, .. } in
+            step.compiled.faults(&self.plan().ground(&self.inputs, self.clock, &input))
+        {
+            let Some(row) = self.store.fetch_one(Sql::query(&select, self.plan().dialect)?).await? else { continue };
+            let place = usize::try_from(row.get::<i64>(0)?).ok().and_then(|place| places.get(place));
+            let text = place.map_or("its rule", |place| &place.text);
+            return Ok(Some(format!("`{text}` overflows or divides by zero for somebody, and a run fails here")));
+        }
+        Ok(None)
+    }
+
+    fn empty(&self, step: &Step) -> StepView {
         let declared = self.bundle().campaign.steps.iter().find(|declared| *declared.name == *step.name);
         let activity = declared.map_or("", |declared| declared.activity.word()).to_owned();
-        let inputs: Vec<_> = step.inputs.iter().filter_map(|name| self.plan().output(name)).collect();
-        let entity = match (&step.compiled, inputs.first(), step.outputs.first()) {
+        let input = step.inputs.first().and_then(|name| self.plan().output(name));
+        let entity = match (&step.compiled, input, step.outputs.first()) {
             (Compiled::Audience(audience), ..) => audience.entity.clone(),
             (_, Some(input), _) => input.entity.clone(),
             (_, None, output) => output.map(|output| output.entity.clone()).unwrap_or_default(),
         };
-        let mut view =
-            StepView { step: step.name.clone(), activity, entity: entity.clone(), rows: vec![], total: 0, note: None };
+        StepView { step: step.name.clone(), activity, entity, rows: vec![], total: 0, note: None }
+    }
+
+    async fn step(
+        &self,
+        step: &Step,
+        mut view: StepView,
+        traced: &mut Traced,
+        reached: &mut Reached,
+    ) -> store::Result<StepView> {
+        let entity = view.entity.clone();
+        let inputs: Vec<_> = step.inputs.iter().filter_map(|name| self.plan().output(name)).collect();
         if let Some(note) = self.is_not_there(step) {
             view.note = Some(note);
             return Ok(view);
@@ -174,10 +241,14 @@ impl Walker<'_> {
 
     /// Why a run that was cannot say anything of a step.
     fn is_not_there(&self, step: &Step) -> Option<String> {
-        self.run.as_ref()?;
+        let run = self.run.as_ref()?;
         let needed = step.inputs.iter().chain(step.outputs.iter().map(|output| &output.name));
         let is_lost = needed.into_iter().any(|name| !self.sets.contains_key(name));
-        is_lost.then(|| "the run has not come here, or its tables are no longer kept".to_owned())
+        let words = match run.state {
+            State::Done => "the run's tables are no longer kept",
+            _ => "the run has not come here yet",
+        };
+        is_lost.then(|| words.to_owned())
     }
 
     /// A compound as one SELECT of the keys.
@@ -189,93 +260,6 @@ impl Walker<'_> {
         Ok(whole.from_subquery(select, sea_query::Alias::new("c")).to_owned())
     }
 
-    async fn explain(&self, step: &Step, entity: &str, rows: &[Row], view: &mut StepView) -> store::Result<()> {
-        match &step.compiled {
-            Compiled::Audience(audience) => {
-                let rules = match &audience.source {
-                    Source::Named(name, own) => self.audience(name, own, entity, rows, 0).await?,
-                    Source::Rule(rule) => self.rule("where", entity, rows, rule, &self.inputs, 0).await?,
-                };
-                put(view, rules);
-            }
-            Compiled::Split(split) => {
-                let names = step.outputs.iter().map(|output| output.name.rsplit('.').next().unwrap_or_default());
-                for (name, (rule, is_limited)) in names.zip(split.branches()) {
-                    let of = format!("branch {name}");
-                    let mut rules = match rule {
-                        Some(rule) => self.rule(&of, entity, rows, rule, &self.inputs, 0).await?,
-                        None => rows
-                            .iter()
-                            .map(|_| RuleView { of: of.clone(), is_in: true, clause: None, parts: vec![], note: None })
-                            .collect(),
-                    };
-                    let output = format!("{}.{name}", step.name);
-                    for (rule, row) in rules.iter_mut().zip(&view.rows) {
-                        let is_taken = row.outputs.contains(&output);
-                        if rule.is_in && !is_taken {
-                            let why =
-                                if is_limited { "it is above the branch's limit" } else { "an earlier branch took it" };
-                            rule.note = Some(why.to_owned());
-                        }
-                    }
-                    put(view, rules);
-                }
-                leave(view, "no branch takes it");
-            }
-            Compiled::Combine(_) => {
-                for input in &step.inputs {
-                    let set = self.sets.get(input).cloned().unwrap_or_default();
-                    let mut query = Query::over_set(
-                        self.schema(),
-                        self.entity(entity)?,
-                        self.plan().dialect,
-                        self.given(entity, rows)?,
-                    );
-                    query.within(set);
-                    let found = self.rows(entity, query.keys()).await?;
-                    let of = format!("in {input}");
-                    let is_in = |row: &Row| found.contains(row);
-                    let rules = rows.iter().map(|row| RuleView {
-                        of: of.clone(),
-                        is_in: is_in(row),
-                        clause: None,
-                        parts: vec![],
-                        note: None,
-                    });
-                    put(view, rules.collect());
-                }
-                leave(view, "it is not in what they are combined to");
-            }
-            Compiled::Deduplicate(_) => leave(view, "other rows of its group come before it"),
-            Compiled::Incremental(_) => self.taken(step, rows, view).await?,
-            Compiled::ChangeEntity(change) => {
-                let given = self.given(entity, rows)?;
-                let query = Query::over_set(self.schema(), self.entity(entity)?, self.plan().dialect, given);
-                let lost = self.rows(entity, query.unreached(&change.path)).await?;
-                for (row, known) in view.rows.iter_mut().zip(rows) {
-                    row.is_in = !lost.contains(known);
-                }
-                leave(view, &format!("it leads to no {}", change.path.entity));
-            }
-            Compiled::Match(matching) => {
-                let given = self.given(entity, rows)?;
-                let input = |_: &str| given.clone();
-                let ground = self.plan().ground(&self.inputs, self.clock, &input);
-                let selects = step.compiled.selects(&ground);
-                let unmatched = selects.left.or_else(|| selects.outputs.into_iter().nth(1)).unwrap_or_default();
-                let lost = self.rows(entity, self.whole(entity, unmatched)?).await?;
-                for (row, known) in view.rows.iter_mut().zip(rows) {
-                    row.is_in = !lost.contains(known);
-                }
-                leave(view, &format!("it matches no {}", matching.to));
-            }
-            Compiled::Choose(_) => leave(view, "no branch is chosen"),
-            Compiled::Wait(_) => leave(view, "it is gone from the dataset"),
-            Compiled::Enrich(_) | Compiled::SaveAudience(_) | Compiled::Join(_) | Compiled::Email(_) => {}
-        }
-        Ok(())
-    }
-
     /// The SELECT of the keys of rows.
     pub(super) fn given(&self, entity: &str, rows: &[Row]) -> store::Result<SelectStatement> {
         let lost = || store::Error::Internal(format!("{entity} is not in the dataset"));
@@ -284,115 +268,15 @@ impl Walker<'_> {
         Ok(store::entity::keys_given(self.plan().dialect, declared, &items))
     }
 
-    async fn taken(&self, step: &Step, rows: &[Row], view: &mut StepView) -> store::Result<()> {
-        let of = [&*self.bundle().namespace, &*self.bundle().name, &*step.name];
-        for (row, known) in view.rows.iter_mut().zip(rows).filter(|(row, _)| !row.is_in) {
-            let taken = self.store.last_taken(of, &known.item).await?;
-            row.why = Some(match taken {
-                Some(taken) => {
-                    let run = taken.run.map_or_else(|| "an earlier run".to_owned(), |run| format!("run {run}"));
-                    format!("{run} took it at {:.0}", taken.at)
-                }
-                None => "its field is missing, or older than the window".to_owned(),
-            });
-        }
-        Ok(())
-    }
-
-    /// A rule for each of the rows, with the audiences that it asks about.
-    async fn rule(
-        &self,
-        of: &str,
-        entity: &str,
-        rows: &[Row],
-        rule: &crate::rule::Rule,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> store::Result<Vec<RuleView>> {
-        if rows.is_empty() {
-            return Ok(vec![]);
-        }
-        let clauses = self.clauses(entity, rows, rule, inputs).await?;
-        let mut views: Vec<RuleView> = clauses
-            .into_iter()
-            .map(|clause| RuleView {
-                of: of.to_owned(),
-                is_in: clause.truth == super::Truth::True,
-                clause: Some(clause),
-                parts: vec![],
-                note: None,
-            })
-            .collect();
-        let asked = audiences_of(&rule.clauses(self.schema(), entity));
-        for name in asked {
-            // Only of the rows themselves: an audience of rows behind a link holds other keys.
-            let is_same = self.plan().sets.get(&name).is_some_and(|set| set.entity == entity);
-            if is_same && depth < AUDIENCES_DEEP {
-                let parts = Box::pin(self.audience(&name, &BTreeMap::new(), entity, rows, depth + 1)).await?;
-                views.iter_mut().zip(parts).for_each(|(view, part)| view.parts.push(part));
-            }
-        }
-        Ok(views)
-    }
-
-    /// A named audience for each of the rows: by its rule, by what it is combined of, or by the keys that are kept of it.
-    async fn audience(
-        &self,
-        name: &str,
-        own: &BTreeMap<String, Param>,
-        entity: &str,
-        rows: &[Row],
-        depth: usize,
-    ) -> store::Result<Vec<RuleView>> {
-        let of = format!("audience {name}");
-        let sets = &self.plan().sets;
-        let select = sets.select(name, own, &self.inputs, (self.schema(), self.plan().dialect)).unwrap_or_default();
-        let mut query =
-            Query::over_set(self.schema(), self.entity(entity)?, self.plan().dialect, self.given(entity, rows)?);
-        query.within(self.whole(entity, select)?);
-        let found = self.rows(entity, query.keys()).await?;
-        let is_kept = sets.get(name).is_some_and(|set| !set.is_on_demand());
-        let note = match is_kept {
-            true => {
-                let known = self.store.audience(&self.bundle().namespace, name).await?;
-                Some(known.last.map_or_else(
-                    || "it has not been filled yet".to_owned(),
-                    |last| format!("as it was kept at {:.0}", last.at),
-                ))
-            }
-            false => None,
-        };
-        let mut views: Vec<RuleView> = match sets.rule(name, own, &self.inputs) {
-            Some((rule, inputs)) => Box::pin(self.rule(&of, entity, rows, rule, &inputs, depth)).await?,
-            None => rows
-                .iter()
-                .map(|_| RuleView { of: of.clone(), is_in: false, clause: None, parts: vec![], note: None })
-                .collect(),
-        };
-        for (view, row) in views.iter_mut().zip(rows) {
-            // What is kept may differ from what the rule says now.
-            view.is_in = found.contains(row);
-            view.note.clone_from(&note);
-        }
-        if let Some((_, members)) = sets.get(name).and_then(|set| set.members())
-            && depth < AUDIENCES_DEEP
-        {
-            for (member, own) in members {
-                let parts = Box::pin(self.audience(member, own, entity, rows, depth + 1)).await?;
-                views.iter_mut().zip(parts).for_each(|(view, part)| view.parts.push(part));
-            }
-        }
-        Ok(views)
-    }
-
     /// How it ends at a channel step.
     fn end(&self, name: &str, steps: &[StepView], reached: &Reached) -> EndView {
         let view = steps.iter().find(|view| view.step == name);
         let rows = view.map_or(&[][..], |view| &view.rows);
         let messages = rows.iter().filter(|row| row.is_in).count();
-        let reasons: std::collections::BTreeSet<String> = rows.iter().filter_map(|row| row.reason.clone()).collect();
-        let left_at = if rows.is_empty() { self.left_at(name, reached) } else { None };
-        EndView { step: name.to_owned(), messages, left_at, reasons: reasons.into_iter().collect() }
+        let reasons: BTreeSet<String> = rows.iter().filter_map(|row| row.reason.clone()).collect();
+        let note = view.and_then(|view| view.note.clone());
+        let left_at = if rows.is_empty() && note.is_none() { self.left_at(name, reached) } else { None };
+        EndView { step: name.to_owned(), messages, left_at, note, reasons: reasons.into_iter().collect() }
     }
 
     /// The last step on the way to `name` that the subject's rows came to.
@@ -457,26 +341,4 @@ impl Walker<'_> {
         let found = self.store.fetch(Sql::query(select, self.plan().dialect)?).await?;
         found.iter().map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).collect()
     }
-}
-
-/// Gives each row its rule.
-fn put(view: &mut StepView, rules: Vec<RuleView>) {
-    view.rows.iter_mut().zip(rules).for_each(|(row, rule)| row.rules.push(rule));
-}
-
-/// Says why rows leave that go on in no output.
-fn leave(view: &mut StepView, why: &str) {
-    for row in view.rows.iter_mut().filter(|row| !row.is_in && row.why.is_none()) {
-        row.why = Some(why.to_owned());
-    }
-}
-
-fn audiences_of(clause: &crate::rule::clause::Clause) -> Vec<String> {
-    let mut found = clause.audiences.clone();
-    for name in clause.parts.iter().flat_map(audiences_of) {
-        if !found.contains(&name) {
-            found.push(name);
-        }
-    }
-    found
 }

@@ -57,6 +57,9 @@ impl Display for Why {
         for end in &self.ends {
             let of = &end.step;
             match (end.messages, &end.left_at) {
+                _ if end.note.is_some() => {
+                    writeln!(f, "{of}: no message; {}", end.note.as_deref().unwrap_or_default())?
+                }
                 (0, Some(step)) => writeln!(f, "{of}: no message; left at `{step}`")?,
                 (0, None) => writeln!(f, "{of}: no message; {}", end.reasons.join(", "))?,
                 (1, _) => writeln!(f, "{of}: one message")?,

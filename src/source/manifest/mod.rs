@@ -159,16 +159,8 @@ pub fn load(root: &Path) -> Loaded {
 
 /// Reads every manifest under `roots`, folders or files. What lies below two of them is read once.
 pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
-    let mut loaded = Loaded::default();
-    let (mut files, mut seen) = (vec![], BTreeSet::new());
-    for root in roots {
-        let before = files.len();
-        if let Err(error) = collect(root, &mut files) {
-            loaded.diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", root.display()), 0..0));
-        }
-        files[before..].sort();
-    }
-    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    let (files, diagnostics) = files_under(roots);
+    let mut loaded = Loaded { diagnostics, ..Loaded::default() };
     for path in files {
         match std::fs::read(&path) {
             Ok(bytes) => loaded.take_file(path, bytes),
@@ -179,6 +171,20 @@ pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
         }
     }
     loaded
+}
+
+/// The files under `roots` that may hold manifests, each once and in order; and why these are not all.
+pub fn files_under<'r>(roots: impl IntoIterator<Item = &'r Path>) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let (mut files, mut diagnostics, mut seen) = (vec![], vec![], BTreeSet::new());
+    for root in roots {
+        let before = files.len();
+        if let Err(error) = collect(root, &mut files) {
+            diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", root.display()), 0..0));
+        }
+        files[before..].sort();
+    }
+    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    (files, diagnostics)
 }
 
 impl Loaded {

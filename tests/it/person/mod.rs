@@ -9,6 +9,7 @@ mod why;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
 use crate::{
     home::{Home, Ran},
@@ -143,7 +144,7 @@ spec:
   schedule: {immediate: {}}
   steps:
   - name: paid
-    audience: {entity: visit, where: "visit.spent > 5.0"}
+    audience: {entity: visit, where: 'visit.spent > 5.0 && visit.member.language != "x"'}
   - name: guests
     audience: {ref: guests}
   - name: visits
@@ -154,6 +155,44 @@ spec:
     deduplicate: {by: [member_code], keep: {last: at}, count: 2}
   - name: mail
     email: {channel: out, template: receipt, per: profile}
+---
+apiVersion: campanile.dev/v1alpha1
+kind: Audience
+metadata: {name: kept}
+spec: {dataset: club, entity: member, saved: {}}
+---
+apiVersion: campanile.dev/v1alpha1
+kind: MessageTemplate
+metadata: {name: plain}
+spec: {email: {subject: "Hello {{ member.name }}", text: "Hello"}}
+---
+apiVersion: campanile.dev/v1alpha1
+kind: Campaign
+metadata: {name: flow}
+spec:
+  dataset: club
+  topic: service
+  steps:
+  - name: shop
+    audience: {entity: visit, where: 'visit.shop.endsWith("y") && (visit.spent > 2.0 || !has(visit.spent))'}
+  - name: people
+    unused: true
+    match: {to: member, by: {member_code: code}, rest: strangers}
+  - name: many
+    from: people
+    unused: true
+    choose: {branches: [{name: big, when: counts.people > 100}, {name: few, when: counts.people > 0}], rest: none}
+  - name: kept
+    from: many.few
+    saveAudience: {ref: kept}
+  - name: without
+    subtract: {from: many.few, minus: [many.none]}
+  - name: later
+    wait: {for: 1d}
+  - name: both
+    join: {of: [later, kept]}
+  - name: mail
+    email: {channel: out, template: plain}
 "#;
 
 /// a: all is well. b: no consent. c: no country, and no points. d: from Italy. e: one visit. f: a wrong address. g: gold.
@@ -240,6 +279,23 @@ impl Club {
         let ran = self.look(&[args, &["-o", "json"]].concat());
         assert_eq!(ran.code, 0, "{ran:?}");
         serde_json::from_str(&ran.out).unwrap()
+    }
+
+    /// The text in the first column of the first row of a query.
+    async fn text(&self, sql: &str) -> String {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.url.strip_prefix("sqlite://") {
+            Some(path) => {
+                let url = format!("sqlite://{}", self.home.path().join(path).display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+            }
+            None => {
+                let url = format!("{}?options=-csearch_path%3Dcampanile", self.url);
+                let mut connection = PgConnection::connect(&url).await.unwrap();
+                sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+            }
+        }
     }
 
     fn outbox(&self) -> Vec<PathBuf> {

@@ -56,6 +56,18 @@ async fn every_format_names_nobody_and_personas_need_no_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_of_lists_is_shown_byte_for_byte() {
+    for club in Club::both().await {
+        assert_eq!(club.call(&["run", "club", "--until-idle", "--now", NOW]).code, 0);
+        let sent = club.home.outbox();
+        assert_eq!(sent.len(), 1);
+        let shown = club.call(&["render", "--run", "letter-20260501090000", "s3cr3t-a"]);
+        assert_eq!(shown.out, std::fs::read_to_string(&sent[0]).unwrap());
+        assert!(shown.out.contains("s3cr3t first 10.00 s3cr3t Anna;"), "{shown:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_said() {
     let [club, _] = Club::both().await;
     let wrong: [&[&str]; 9] = [

@@ -16,7 +16,7 @@ fn walks(club: &Club, campaign: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_clause_is_told_with_its_values_alike_on_both_stores() {
     let [sqlite, postgres] = Club::both().await;
-    for campaign in ["letter", "receipts"] {
+    for campaign in ["letter", "receipts", "flow"] {
         let said = walks(&sqlite, campaign);
         insta::assert_snapshot!(format!("why_{campaign}"), said);
         assert_eq!(walks(&postgres, campaign), said);
@@ -69,6 +69,36 @@ async fn what_it_says_is_what_the_run_does() {
         let again = club.look(&["why", "receipts", "s3cr3t-a", "club"]).out;
         assert!(again.contains("AlreadySent: run receipts-immediate sent it at 2026-05-01T10:00:0"), "{again}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_says_how_far_it_has_come() {
+    for club in Club::both().await {
+        assert_eq!(club.call(&["trigger", "flow"]).code, 0);
+        let ran = club.call(&["run", "club", "--until-idle", "--now", NOW]);
+        assert!(ran.code == 1 && ran.err.contains("Waiting: goes on at"), "{ran:?}");
+        let sql = "SELECT name FROM run WHERE campaign = 'flow'";
+        let run = club.text(sql).await;
+        let said = club.look(&["why", "flow", "s3cr3t-e", "--run", &run]).out.replace(&run, "RUN");
+        let said = said.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+        insta::assert_snapshot!("why_waiting", said);
+    }
+}
+
+/// A rule that faults for somebody is told as one, also where the rule lets nobody else see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clause_that_faults_is_told() {
+    let mut said = vec![];
+    for club in Club::both().await {
+        let text = club.home.read("club/club.yaml");
+        let rule = "where: '100 / member.points > 1 && member.tier == \"gold\"'";
+        let text = text.replace("where: 'member.country != \"IT\"'", rule);
+        club.home.write("club/club.yaml", &text.replace("audience: {ref: guests}", "audience: {ref: abroad}"));
+        let of = |key: &str| club.look(&["why", "receipts", key, "club"]).out;
+        said.push([of("s3cr3t-e"), of("s3cr3t-g")].join("\n"));
+    }
+    insta::assert_snapshot!("why_faults", said[0]);
+    assert_eq!(said[0], said[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,18 +8,14 @@ use jiff::Timestamp;
 
 use super::{End, home::StoreArgs};
 use crate::{
-    api::{CampaignSpec, template::Persona},
+    api::template::Persona,
     clock::Clock,
     plan::{Bundle, Finding, Plan},
-    review::{mask::Mask, person::Walker},
+    review::{mask::Mask, person::Walker, tree::Tree},
     rule::{Dialect, Inputs},
     run::audiences::Ground,
     send::{dispatch::Secrets, providers::Secret},
-    source::{
-        Key, Kind,
-        manifest::{self, Loaded},
-        secret_of_environment,
-    },
+    source::{Key, Kind, manifest, secret_of_environment},
     store::{Store, entity::Place},
 };
 
@@ -67,41 +63,35 @@ impl PreviewArgs {
 
 /// The manifests of some paths, in one namespace.
 pub struct Declared {
-    loaded: Loaded,
+    tree: Tree,
     namespace: String,
 }
 
 impl Declared {
     fn read(paths: &[PathBuf], namespace: &str) -> Self {
         let here = [PathBuf::from(".")];
-        let mut loaded = Loaded::default();
-        for path in if paths.is_empty() { &here } else { paths } {
-            let found = manifest::load(path);
-            loaded.manifests.extend(found.manifests);
-            loaded.diagnostics.extend(found.diagnostics);
-        }
-        Self { loaded, namespace: namespace.to_owned() }
+        let tree = Tree::read(if paths.is_empty() { &here } else { paths });
+        Self { tree, namespace: namespace.to_owned() }
     }
 
     /// A campaign as it is declared, compiled for a database.
     pub fn campaign(&self, name: &str, dialect: Dialect) -> Result<Arc<(Bundle, Plan)>, End> {
-        let Some(spec) = self.spec::<CampaignSpec>(Kind::Campaign, name) else {
-            self.loaded.diagnostics.iter().for_each(|problem| eprintln!("{problem}"));
-            let hint = "name the folder of its manifest behind the key, or another --namespace";
-            let message = format!("there is no Campaign `{name}` in namespace {}", self.namespace);
-            return Err(End::Wrong(message, Some(hint.to_owned())));
+        let key = Key::new(Kind::Campaign, &self.namespace, name);
+        let Some(spec) = self.tree.campaign(&self.namespace, name).filter(|_| self.tree.is_sound(&key)) else {
+            self.tree.errors().iter().for_each(|problem| eprintln!("{problem}"));
+            let (message, hint) = match self.tree.manifest(&key) {
+                Some(_) => (format!("campaign `{name}` is wrong, so nothing can be said of it"), None),
+                None => {
+                    let hint = "name the folder of its manifest, or another --namespace".to_owned();
+                    (format!("there is no Campaign `{name}` in namespace {}", self.namespace), Some(hint))
+                }
+            };
+            return Err(End::Wrong(message, hint));
         };
-        let bundle = Bundle::gather(&self.namespace, name, &spec, self).map_err(|found| wrong(&found))?;
+        let bundle = Bundle::gather(&self.namespace, name, spec, &self.tree.library(&self.namespace));
+        let bundle = bundle.map_err(|found| wrong(&found))?;
         let plan = bundle.compile(dialect).map_err(|found| wrong(&found))?;
         Ok(Arc::new((bundle, plan)))
-    }
-
-    fn spec<T: serde::de::DeserializeOwned>(&self, kind: Kind, name: &str) -> Option<T> {
-        let key = Key::new(kind, &self.namespace, name);
-        let is_it =
-            |m: &&manifest::Manifest| m.kind == key.kind.as_str() && m.namespace == key.namespace && m.name == key.name;
-        let found = self.loaded.manifests.iter().find(is_it)?;
-        serde_json::from_value(found.object["spec"].clone()).ok()
     }
 }
 
@@ -110,29 +100,12 @@ impl Secrets for Declared {
     /// A Secret manifest, or `CAMPANILE_SECRET_<NAME>_<KEY>` in the environment, which wins.
     async fn secret(&self, namespace: &str, name: &str) -> Option<Secret> {
         let is_it = |m: &&manifest::Manifest| m.kind == "Secret" && m.namespace == namespace && m.name == name;
-        let declared = self.loaded.manifests.iter().find(is_it).map(manifest::secret_of);
+        let declared = self.tree.manifests().iter().find(is_it).map(manifest::secret_of);
         secret_of_environment(name, declared.unwrap_or_default())
     }
 }
 
-impl crate::plan::Library for Declared {
-    fn dataset(&self, name: &str) -> Option<crate::api::DatasetSpec> {
-        self.spec(Kind::Dataset, name)
-    }
-
-    fn audience(&self, name: &str) -> Option<crate::api::AudienceSpec> {
-        self.spec(Kind::Audience, name)
-    }
-
-    fn channel(&self, name: &str) -> Option<crate::api::ChannelSpec> {
-        self.spec(Kind::Channel, name)
-    }
-
-    fn template(&self, name: &str) -> Option<crate::api::MessageTemplateSpec> {
-        self.spec(Kind::MessageTemplate, name)
-    }
-}
-
+/// What holds of a sound campaign holds for both databases; should it not, it is said.
 fn wrong(found: &[Finding]) -> End {
     found.iter().for_each(|finding| eprintln!("error: {finding}"));
     End::Wrong("the campaign is wrong, so nothing can be said of it".to_owned(), None)

@@ -17,15 +17,22 @@ use crate::{
         test::{Members, TEST_GROUP, Test, TestSpec},
     },
     plan::{
-        Bundle, Finding, Library, Plan,
+        Bundle, Finding, Plan,
         audience::{gather_one, own_params},
     },
+    review::tree::Tree,
     rule::{Dialect, nearest},
-    source::manifest::{self, Diagnostic, File, Loaded, Manifest, schema, yaml},
+    source::{
+        Key, Kind,
+        manifest::{self, Diagnostic, File, Manifest, schema, yaml},
+    },
 };
 
 /// Tests run on SQLite, wherever the campaigns do: both give the same answers.
 pub const DIALECT: Dialect = Dialect::Sqlite;
+
+/// The name under which a wrong test is reported.
+const INVALID: &str = "invalid-test";
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     let crd = Test::crd();
@@ -57,30 +64,24 @@ pub struct Prepared {
 /// # Errors
 /// All that is wrong with the tests, and with the manifests that they are of.
 pub fn prepare(paths: &[impl AsRef<Path>]) -> Result<Vec<Prepared>, Vec<Diagnostic>> {
-    let (mut tests, mut diagnostics) = (vec![], vec![]);
-    let mut manifests = Loaded::default();
-    for path in paths {
-        let path = path.as_ref();
-        let (files, problem) = manifest::files_under(path);
-        diagnostics.extend(problem);
-        files.iter().for_each(|file| read(file, &mut tests, &mut diagnostics));
-        // Of a test that is named by itself, the manifests stand beside it.
-        let root = if path.is_file() {
-            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-        } else {
-            path
-        };
-        let loaded = manifest::load(root);
-        manifests.manifests.extend(loaded.manifests);
-        diagnostics.extend(loaded.diagnostics);
-    }
+    let (files, mut diagnostics) = manifest::files_under(paths.iter().map(AsRef::as_ref));
+    let mut tests = vec![];
+    files.iter().for_each(|file| read(file, &mut tests, &mut diagnostics));
+    // Of a test that is named by itself, the manifests stand beside it.
+    let root = |path: &Path| match path.parent().filter(|_| path.is_file()) {
+        None => path.to_owned(),
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+    };
+    let roots: Vec<PathBuf> = paths.iter().map(|path| root(path.as_ref())).collect();
+    let tree = Tree::read(&roots);
+    diagnostics.extend(tree.errors().iter().cloned());
     if !diagnostics.is_empty() {
         return Err(diagnostics);
     }
     let mut prepared = vec![];
     for (manifest, spec) in tests {
-        let library = Declared { manifests: &manifests.manifests, namespace: &manifest.namespace };
-        match prepare_one(&manifest, spec, &library) {
+        match prepare_one(&manifest, spec, &tree) {
             Ok(test) => prepared.push(test),
             Err(found) => diagnostics.extend(found),
         }
@@ -94,7 +95,7 @@ fn read(path: &Path, tests: &mut Vec<(Manifest, TestSpec)>, diagnostics: &mut Ve
     if !text.contains(TEST_GROUP) {
         return;
     }
-    let file = Arc::new(File { path: path.to_owned(), text });
+    let file = Arc::new(File::new(path.to_owned(), text));
     let Ok(documents) = yaml::documents(&file.text) else { return };
     for tree in documents {
         let mut object = tree.value();
@@ -112,7 +113,7 @@ fn read(path: &Path, tests: &mut Vec<(Manifest, TestSpec)>, diagnostics: &mut Ve
         };
         let manifest = Manifest { file: file.clone(), kind: "Test".to_owned(), namespace, name, object, tree };
         let mut fail = |path: &str, message: String, hint: Option<String>| {
-            diagnostics.push(manifest.diagnose(path, None, message, hint));
+            diagnostics.push(manifest.diagnose(INVALID, path, None, message, hint));
         };
         if !is_known {
             let hint = format!("write apiVersion: {TEST_GROUP}/v1alpha1 and kind: Test");
@@ -145,12 +146,12 @@ fn read(path: &Path, tests: &mut Vec<(Manifest, TestSpec)>, diagnostics: &mut Ve
     }
 }
 
-fn prepare_one(manifest: &Manifest, spec: TestSpec, library: &Declared<'_>) -> Result<Prepared, Vec<Diagnostic>> {
+fn prepare_one(manifest: &Manifest, spec: TestSpec, tree: &Tree) -> Result<Prepared, Vec<Diagnostic>> {
     let of = match (&spec.campaign, &spec.audience) {
-        (Some(name), _) => campaign(name, manifest, library)?,
-        (None, Some(name)) => audience(name, manifest, library)?,
+        (Some(name), _) => campaign(name, manifest, tree)?,
+        (None, Some(name)) => audience(name, manifest, tree)?,
         (None, None) => {
-            return Err(vec![manifest.diagnose("spec", None, "a test is of a campaign or an audience", None)]);
+            return Err(vec![manifest.diagnose(INVALID, "spec", None, "a test is of a campaign or an audience", None)]);
         }
     };
     let mut wrong = vec![];
@@ -171,7 +172,7 @@ fn prepare_one(manifest: &Manifest, spec: TestSpec, library: &Declared<'_>) -> R
         fixtures
     };
     if !wrong.is_empty() {
-        let say = |w: Wrong| manifest.diagnose(&w.path, None, w.message, w.hint);
+        let say = |w: Wrong| manifest.diagnose(INVALID, &w.path, None, w.message, w.hint);
         return Err(wrong.into_iter().map(say).collect());
     }
     let (file, name, namespace) = (manifest.file.path.clone(), manifest.name.clone(), manifest.namespace.clone());
@@ -285,83 +286,55 @@ fn members_keys(members: &Members, entity: &Entity, at: &str, wrong: &mut Vec<Wr
     }
 }
 
-fn campaign(name: &str, manifest: &Manifest, library: &Declared<'_>) -> Result<Of, Vec<Diagnostic>> {
-    let Some(spec) = library.spec::<CampaignSpec>("Campaign", name) else {
-        return Err(vec![library.lost("Campaign", name, "spec.campaign", manifest)]);
+fn campaign(name: &str, manifest: &Manifest, tree: &Tree) -> Result<Of, Vec<Diagnostic>> {
+    let Some(spec) = tree.campaign(&manifest.namespace, name) else {
+        return Err(vec![lost(Kind::Campaign, name, "spec.campaign", manifest, tree)]);
     };
-    let say = |found: Vec<Finding>| library.say(&found, manifest);
-    let bundle = Bundle::gather(&manifest.namespace, name, &spec, library).map_err(say)?;
+    let say = |found: Vec<Finding>| say(&found, manifest, tree);
+    let library = tree.library(&manifest.namespace);
+    let bundle = Bundle::gather(&manifest.namespace, name, spec, &library).map_err(say)?;
     let bundle = super::stage::harmless(bundle);
     let plan = bundle.compile(DIALECT).map_err(say)?;
     Ok(Of::Campaign(Arc::new((bundle, plan))))
 }
 
-fn audience(name: &str, manifest: &Manifest, library: &Declared<'_>) -> Result<Of, Vec<Diagnostic>> {
-    let Some(spec) = library.audience(name) else {
-        return Err(vec![library.lost("Audience", name, "spec.audience", manifest)]);
+fn audience(name: &str, manifest: &Manifest, tree: &Tree) -> Result<Of, Vec<Diagnostic>> {
+    let namespace = &manifest.namespace;
+    let Some(spec) = tree.audience(namespace, name) else {
+        return Err(vec![lost(Kind::Audience, name, "spec.audience", manifest, tree)]);
     };
-    let Some(dataset) = library.dataset(&spec.dataset) else {
-        return Err(vec![library.lost("Dataset", &spec.dataset, "spec.audience", manifest)]);
+    let Some(dataset) = tree.dataset(namespace, &spec.dataset).cloned() else {
+        return Err(vec![lost(Kind::Dataset, &spec.dataset, "spec.audience", manifest, tree)]);
     };
-    let say = |found: Vec<Finding>| library.say(&found, manifest);
-    let audiences = gather_one(name, &spec, &manifest.namespace, library).map_err(say)?;
-    let campaign =
-        serde_json::json!({"dataset": spec.dataset, "topic": "", "steps": [{"name": name, "audience": {"ref": name}}]});
-    let campaign: CampaignSpec = serde_json::from_value(campaign)
-        .map_err(|e| vec![manifest.diagnose("spec.audience", None, e.to_string(), None)])?;
+    let (audiences, found) = gather_one(name, spec, namespace, &tree.library(namespace));
+    if !found.is_empty() {
+        return Err(say(&found, manifest, tree));
+    }
+    let steps = serde_json::json!([{"name": name, "audience": {"ref": name}}]);
+    let campaign = serde_json::json!({"dataset": spec.dataset, "topic": "", "steps": steps});
+    let unread = |e: serde_json::Error| vec![manifest.diagnose(INVALID, "spec.audience", None, e.to_string(), None)];
+    let campaign: CampaignSpec = serde_json::from_value(campaign).map_err(unread)?;
     let (channels, templates, saved) = Default::default();
-    let (namespace, name) = (manifest.namespace.clone(), name.to_owned());
+    let (namespace, name) = (namespace.clone(), name.to_owned());
     let bundle = Bundle { namespace, name, campaign, dataset, audiences, saved, channels, templates };
-    let plan = bundle.compile_audience(&bundle.name, BTreeMap::new(), DIALECT).map_err(say)?;
+    let bundle = super::stage::harmless(bundle);
+    let plan = bundle.compile_audience(&bundle.name, BTreeMap::new(), DIALECT);
+    let plan = plan.map_err(|found| say(&found, manifest, tree))?;
     Ok(Of::Audience(Arc::new((bundle, plan))))
 }
 
-/// The specs of one namespace.
-struct Declared<'a> {
-    manifests: &'a [Manifest],
-    namespace: &'a str,
+fn lost(kind: Kind, name: &str, path: &str, of: &Manifest, tree: &Tree) -> Diagnostic {
+    let known = tree.sound(kind).into_iter().filter(|key| key.namespace == of.namespace);
+    let hint = nearest(name, known.map(|key| key.name.as_str())).map(|near| format!("did you mean `{near}`?"));
+    of.diagnose(INVALID, path, None, format!("there is no {kind} `{name}` in namespace {}", of.namespace), hint)
 }
 
-impl Declared<'_> {
-    fn find(&self, kind: &str, name: &str) -> Option<&Manifest> {
-        self.manifests.iter().find(|m| m.kind == kind && m.namespace == self.namespace && m.name == name)
-    }
-
-    fn spec<T: serde::de::DeserializeOwned>(&self, kind: &str, name: &str) -> Option<T> {
-        serde_json::from_value(self.find(kind, name)?.object["spec"].clone()).ok()
-    }
-
-    fn lost(&self, kind: &str, name: &str, path: &str, of: &Manifest) -> Diagnostic {
-        let known = self.manifests.iter().filter(|m| m.kind == kind && m.namespace == self.namespace);
-        let hint = nearest(name, known.map(|m| m.name.as_str())).map(|near| format!("did you mean `{near}`?"));
-        of.diagnose(path, None, format!("there is no {kind} `{name}` in namespace {}", self.namespace), hint)
-    }
-
-    /// Findings where they are: in the object that is wrong, or in the test.
-    fn say(&self, found: &[Finding], of: &Manifest) -> Vec<Diagnostic> {
-        let say = |finding: &Finding| {
-            let owner = self.find(finding.object.kind, &finding.object.name);
-            let owner = owner.unwrap_or(of);
-            owner.diagnose(&finding.path, finding.span.clone(), &finding.message, finding.hint.clone())
-        };
-        found.iter().map(say).collect()
-    }
-}
-
-impl Library for Declared<'_> {
-    fn dataset(&self, name: &str) -> Option<crate::api::DatasetSpec> {
-        self.spec("Dataset", name)
-    }
-
-    fn audience(&self, name: &str) -> Option<crate::api::AudienceSpec> {
-        self.spec("Audience", name)
-    }
-
-    fn channel(&self, name: &str) -> Option<crate::api::ChannelSpec> {
-        self.spec("Channel", name)
-    }
-
-    fn template(&self, name: &str) -> Option<crate::api::MessageTemplateSpec> {
-        self.spec("MessageTemplate", name)
-    }
+/// Findings where they are: in the object that is wrong, or in the test.
+fn say(found: &[Finding], of: &Manifest, tree: &Tree) -> Vec<Diagnostic> {
+    let say = |finding: &Finding| {
+        let key = Kind::named(finding.object.kind).map(|kind| Key::new(kind, &of.namespace, &finding.object.name));
+        let owner = key.and_then(|key| tree.manifest(&key)).unwrap_or(of);
+        owner.diagnose(finding.id, &finding.path, finding.span.clone(), &finding.message, finding.hint.clone())
+    };
+    found.iter().map(say).collect()
 }

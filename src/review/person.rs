@@ -194,6 +194,9 @@ pub struct Why {
     /// The run that is explained; absent where it is one that would start now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// Why nothing is sent now, whoever it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
     pub steps: Vec<StepView>,
     pub ends: Vec<EndView>,
     /// What became of her in runs that were.

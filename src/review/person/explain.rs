@@ -180,16 +180,15 @@ impl Walker<'_> {
             Err(error) if error.is_fault() => None,
             found => Some(found?),
         };
+        let known = self.store.audience(&self.bundle().namespace, name).await?;
         let is_kept = sets.get(name).is_some_and(|set| !set.is_on_demand());
-        let note = match is_kept {
-            true => {
-                let known = self.store.audience(&self.bundle().namespace, name).await?;
-                Some(known.last.map_or_else(
-                    || "it has not been filled yet".to_owned(),
-                    |last| format!("as it was kept at {:.0}", last.at),
-                ))
-            }
-            false => None,
+        let note = match (&known.outside, is_kept) {
+            (Some(why), _) => Some(format!("runs are held: it is outside its guard, {why}")),
+            (None, true) => Some(known.last.map_or_else(
+                || "it has not been filled yet".to_owned(),
+                |last| format!("as it was kept at {:.0}", last.at),
+            )),
+            (None, false) => None,
         };
         let mut views: Vec<RuleView> = match sets.rule(name, own, &self.inputs) {
             Some((rule, inputs)) => Box::pin(self.rule(&of, entity, rows, rule, &inputs, depth)).await?,

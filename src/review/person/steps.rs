@@ -48,6 +48,7 @@ impl Walker<'_> {
             is_there: !own.is_empty(),
             now: self.inputs.now,
             run: self.run.as_ref().map(|run| run.name.clone()),
+            paused: self.paused().await?,
             steps,
             ends,
             fates,
@@ -94,6 +95,14 @@ impl Walker<'_> {
             Some(select) => self.rows(entity, select).await,
             None => Ok(vec![]),
         }
+    }
+
+    /// Whether the campaign sends at all.
+    async fn paused(&self) -> store::Result<Option<String>> {
+        let bundle = self.bundle();
+        let stopped = self.store.stopped(&bundle.namespace, &bundle.name).await?;
+        let suspended = bundle.campaign.suspend.then(|| "the campaign is suspended".to_owned());
+        Ok(stopped.map(|reason| format!("the campaign is stopped: {reason}")).or(suspended))
     }
 
     /// A step, and where a run would fail, if it would there or before it.

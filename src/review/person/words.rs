@@ -66,6 +66,7 @@ impl Display for Why {
                 (n, _) => writeln!(f, "{of}: {n} messages")?,
             }
         }
+        self.paused.iter().try_for_each(|why| writeln!(f, "nothing is sent now: {why}"))?;
         for fate in &self.fates {
             write!(f, "run {}: {}, {}: {}", fate.run, fate.step, fate.row, fate.outcome)?;
             fate.reason.iter().try_for_each(|reason| write!(f, " ({reason})"))?;

@@ -64,6 +64,8 @@ async fn what_it_says_is_what_the_run_does() {
             "{next}"
         );
         // Once by its schedule.
+        let held = club.look(&["why", "receipts", "s3cr3t-a", "club"]).out;
+        assert!(held.contains("nothing is sent now: the campaign is suspended"), "{held}");
         club.suspend("receipts", false);
         assert_eq!(club.call(&["run", "club", "--until-idle", "--now", "2026-05-01T10:00:00Z"]).code, 0);
         let again = club.look(&["why", "receipts", "s3cr3t-a", "club"]).out;

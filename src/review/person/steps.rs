@@ -85,8 +85,13 @@ impl Walker<'_> {
         set: Option<SelectStatement>,
     ) -> store::Result<Option<SelectStatement>> {
         let Some(own) = traced.sets.get(entity).cloned() else { return Ok(None) };
-        let mut query = Query::over_set(self.schema(), self.entity(entity)?, self.plan().dialect, own);
-        set.into_iter().for_each(|set| query.within(set));
+        // Over the set and within the subject's few rows: a database can begin with these.
+        let (over, within) = match set {
+            Some(set) => (set, Some(own)),
+            None => (own, None),
+        };
+        let mut query = Query::over_set(self.schema(), self.entity(entity)?, self.plan().dialect, over);
+        within.into_iter().for_each(|own| query.within(own));
         Ok(Some(query.keys()))
     }
 

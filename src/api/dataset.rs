@@ -183,6 +183,9 @@ pub struct Field {
     /// A row without this field is a reject. Keys are always required.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
+    /// Previews show what stands in it. Texts, keys and what links to them are personal unless this says otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reveal: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

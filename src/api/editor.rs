@@ -7,20 +7,22 @@
 //! An unknown field is an error here as it is in both homes. What only the API server's CEL can check stands in the
 //! description, where an editor shows it.
 
+use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{GROUP, VERSION, crd};
+use super::{Test, VERSION, crd};
 
 const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
-/// Each kind with its schema, in the order in which they refer to each other.
+/// Each kind with its schema, in the order in which they refer to each other; and `Test`, which stands beside them.
 pub fn schemas() -> Vec<(String, Value)> {
     let one = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
         let version = crd.spec.versions.first()?;
         let schema = serde_json::to_value(version.schema.as_ref()?.open_api_v3_schema.as_ref()?).ok()?;
-        Some((crd.spec.names.kind.clone(), of_kind(&crd.spec.names.kind, &schema)))
+        let kind = &crd.spec.names.kind;
+        Some((kind.clone(), of_kind(&crd.spec.group, kind, &schema)))
     };
-    crd::all().into_iter().filter_map(one).collect()
+    crd::all().into_iter().chain([Test::crd()]).filter_map(one).collect()
 }
 
 /// One schema for files with objects of all kinds: which one holds is told by `kind`.
@@ -50,7 +52,7 @@ pub fn all() -> Value {
     all
 }
 
-fn of_kind(kind: &str, schema: &Value) -> Value {
+fn of_kind(group: &str, kind: &str, schema: &Value) -> Value {
     json!({
         "$schema": DIALECT,
         "title": kind,
@@ -59,7 +61,7 @@ fn of_kind(kind: &str, schema: &Value) -> Value {
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "additionalProperties": false,
         "properties": {
-            "apiVersion": {"const": format!("{GROUP}/{VERSION}")},
+            "apiVersion": {"const": format!("{group}/{VERSION}")},
             "kind": {"const": kind},
             "metadata": metadata(),
             "spec": converted(&schema["properties"]["spec"]),

@@ -18,6 +18,7 @@ pub mod editor;
 pub mod name;
 pub mod step;
 pub mod template;
+pub mod test;
 
 pub use audience::{Audience, AudienceSpec, AudienceStatus};
 pub use campaign::{Campaign, CampaignSpec, CampaignStatus};
@@ -25,6 +26,7 @@ pub use campaign_run::{CampaignRun, CampaignRunSpec, CampaignRunStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
 pub use dataset::{Dataset, DatasetSpec, DatasetStatus};
 pub use template::{MessageTemplate, MessageTemplateSpec, MessageTemplateStatus};
+pub use test::{Test, TestSpec};
 
 /// The API group of every kind.
 pub const GROUP: &str = "campanile.dev";

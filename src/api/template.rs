@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::NEVER_OBSERVED;
+use super::{NEVER_OBSERVED, name::Label};
+
+/// Of a persona's values, as JSON.
+pub const PERSONA_BYTES_MAX: usize = 65_536;
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -37,6 +40,50 @@ pub struct MessageTemplateSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub locales: BTreeMap<String, LocaleVariant>,
+    /// People who do not exist: previews show the message as they would get it. No run reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub personas: Vec<Persona>,
+}
+
+/// ```yaml
+/// personas:
+/// - name: zoe
+///   locale: it
+///   values: {customer: {first_name: Zoë, tier: gold}, booking: {departure: 2026-12-24T08:00:00Z}, films: [{title: Alien}]}
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Persona {
+    pub name: Label,
+    /// Whose variant is shown, such as `it-CH`; unless said, the one that the profile's own locale field names in `values`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub locale: Option<String>,
+    /// What the template reads, under the names that it uses; what is not there is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub values: BTreeMap<String, PersonaValue>,
+}
+
+/// A row of fields, a single value, or a list of rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PersonaValue(pub serde_json::Value);
+
+impl JsonSchema for PersonaValue {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PersonaValue".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    // Its type is that of the field, which is in the Dataset: it is checked where a campaign uses the template.
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

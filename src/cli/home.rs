@@ -32,6 +32,11 @@ pub struct StoreArgs {
     pub watch_namespace: Option<String>,
 }
 
+/// Where messages are written that do not leave.
+pub fn outbox() -> PathBuf {
+    Path::new(STATE).join("outbox")
+}
+
 /// An opened home.
 pub struct Home {
     pub store: Store,

@@ -8,6 +8,8 @@ mod doubt;
 mod get;
 mod handles;
 mod home;
+mod preview;
+mod proof;
 mod render;
 mod requests;
 mod rerun;
@@ -18,10 +20,16 @@ mod simulate;
 mod store;
 mod summary;
 mod table;
+mod test;
 mod validate;
+mod why;
 mod worker;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    io::{ErrorKind, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -53,8 +61,14 @@ enum Command {
     Cancel(handles::CancelArgs),
     /// Sends the remainder of a run as declared now, to exactly those who wait in it.
     Rerun(rerun::Args),
-    /// Shows a message as it was sent, byte for byte.
+    /// Shows a campaign's messages to one person, or a message as it was sent, byte for byte.
     Render(render::Args),
+    /// Sends messages of a campaign to yourself, as others would get them; nothing is counted or remembered of it.
+    Proof(proof::Args),
+    /// Runs what is expected of campaigns and audiences, on a few rows beside the manifests.
+    Test(test::Args),
+    /// Walks one person through each step of a campaign, each clause with her values, to where she leaves.
+    Why(why::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
     /// Handles of the store itself.
@@ -105,6 +119,9 @@ pub fn main() -> ExitCode {
             Command::Cancel(args) => handles::cancel(args).await,
             Command::Rerun(args) => rerun::run(args).await,
             Command::Render(args) => render::run(args).await,
+            Command::Proof(args) => proof::run(args).await,
+            Command::Test(args) => test::run(args).await,
+            Command::Why(args) => why::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,
             Command::Validate(args) => validate::run(&args),
@@ -143,6 +160,14 @@ fn say(end: End) -> ExitCode {
             hint.iter().for_each(|hint| eprintln!("hint: {hint}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Data for stdout. Who closes it has read enough.
+pub(crate) fn put(bytes: &[u8]) -> Result<(), End> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(End::Wrong(error.to_string(), None)),
+        _ => Ok(()),
     }
 }
 

@@ -1,20 +1,29 @@
-//! `campanile render --run RUN ITEM`: a message as it was sent, byte for byte.
+//! `campanile render`: a message as it would be, or as it was.
 //!
-//! It is written again from the run's own revision and from what the step keeps (`record`). A signature needs its key:
-//! without it the message is shown unsigned, and that is said.
+//! ```text
+//! campanile render CAMPAIGN KEY [PATH…]              each channel step and locale for one person, masked
+//! campanile render CAMPAIGN --persona zoe [PATH…]    for a declared persona; it needs no store
+//! campanile render --run RUN ITEM                    byte for byte what was sent
+//! ```
+//!
+//! What was sent is written again from the run's own revision and from what the step keeps (`record`). A signature needs
+//! its key: without it the message is shown unsigned, and that is said.
 
-use std::{io::Write, sync::Arc};
+mod preview;
 
-use clap::Args as ClapArgs;
+use std::sync::Arc;
+
+use clap::{Args as ClapArgs, ValueEnum};
 
 use super::{
     End,
-    home::{Found, StoreArgs, must_be_kept},
+    home::{Found, must_be_kept},
+    preview::PreviewArgs,
 };
 use crate::{
     send::{
         dispatch::{Secrets, load_pinned, signer},
-        letter::Letter,
+        letter::{Letter, Occasion},
         providers::Secret,
         said,
     },
@@ -23,38 +32,68 @@ use crate::{
 };
 
 #[derive(ClapArgs)]
+#[command(override_usage = "campanile render [OPTIONS] CAMPAIGN KEY [PATH]...\n       \
+                            campanile render [OPTIONS] CAMPAIGN --persona NAME [PATH]...\n       \
+                            campanile render [OPTIONS] --run RUN ITEM")]
 pub struct Args {
-    /// The key of the item that the message was about.
-    item: String,
+    /// A campaign, the key of the person (or ENTITY=KEY), and folders or files with manifests; with --run the key of the
+    /// item that the message was about.
+    #[arg(required = true, value_name = "CAMPAIGN KEY PATH")]
+    words: Vec<String>,
     /// The run that sent it.
     #[arg(long)]
-    run: String,
-    /// The channel step, where the run has several.
+    run: Option<String>,
+    /// The channel step, where there are several.
     #[arg(long)]
     step: Option<String>,
-    /// Which attempt; the last one unless said.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    /// Which attempt of a run; the last one unless said.
+    #[arg(long, requires = "run", value_parser = clap::value_parser!(i64).range(1..))]
     attempt: Option<i64>,
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// A persona of the template, instead of a person.
+    #[arg(long, value_name = "NAME", conflicts_with = "run")]
+    persona: Option<String>,
+    /// One variant of the template, instead of all.
+    #[arg(long, value_name = "LOCALE", conflicts_with = "run")]
+    locale: Option<String>,
+    /// Write each message to a folder as .eml and .html, and show it on a terminal.
+    #[arg(long, conflicts_with = "run")]
+    open: bool,
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", conflicts_with = "run")]
+    output: Output,
     #[command(flatten)]
-    home: StoreArgs,
+    preview: PreviewArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Eml,
+    Html,
+    Json,
 }
 
 pub async fn run(args: Args) -> End {
-    match render(args).await {
+    let ended = match args.run {
+        Some(_) => sent(args).await,
+        None => preview::render(args).await,
+    };
+    match ended {
         Ok(end) | Err(end) => end,
     }
 }
 
-async fn render(args: Args) -> Result<End, End> {
+async fn sent(args: Args) -> Result<End, End> {
     let wrong = |message: String, hint: Option<&str>| End::Wrong(message, hint.map(str::to_owned));
-    let found = Found::near(&args.home).await?;
+    let name = args.run.as_deref().unwrap_or_default();
+    let [item] = args.words.as_slice() else {
+        return Err(wrong("behind --run stands the key of one item".to_owned(), None));
+    };
+    let found = Found::near(&args.preview.home).await?;
     let store = &found.store;
-    let run = store.run(&args.namespace, &args.run).await?;
-    let run = run.ok_or_else(|| wrong(format!("there is no run `{}`", args.run), None))?;
+    let run = store.run(&args.preview.namespace, name).await?;
+    let run = run.ok_or_else(|| wrong(format!("there is no run `{name}`"), None))?;
     must_be_kept(&run)?;
-    let kept = choose(store.kept(&run, &args.item).await?, &args)?;
+    let kept = choose(store.kept(&run, item).await?, name, &args)?;
     let said = kept.said.as_deref().and_then(|text| said::find(text, kept.seq));
     let said = said.ok_or_else(|| {
         let message = format!("step `{}` kept nothing that this message can be written from", kept.step);
@@ -72,15 +111,15 @@ async fn render(args: Args) -> Result<End, End> {
         eprintln!("warning: shown without its DKIM signature: {problem}");
         None
     });
-    let letter = Letter::new(&run, pinned.clone(), kept.step_no, signer, &store.secret().await?)?;
+    let letter = Letter::new(&Occasion::of(&run), pinned.clone(), kept.step_no, signer, &store.secret().await?)?;
     let bytes = letter.write((kept.shard, kept.seq), kept.profile.as_deref(), &said, kept.at);
     let bytes = bytes.map_err(|problem| wrong(problem, None))?;
-    std::io::stdout().write_all(&bytes).map_err(|e| wrong(e.to_string(), None))?;
+    super::put(&bytes)?;
     Ok(End::Done)
 }
 
 /// The attempt that is meant.
-fn choose(mut kept: Vec<Kept>, args: &Args) -> Result<Kept, End> {
+fn choose(mut kept: Vec<Kept>, run: &str, args: &Args) -> Result<Kept, End> {
     kept.retain(|k| args.step.as_ref().is_none_or(|step| *step == k.step));
     kept.retain(|k| args.attempt.is_none_or(|attempt| attempt == k.attempt));
     let steps: std::collections::BTreeSet<&str> = kept.iter().map(|k| k.step.as_str()).collect();
@@ -92,12 +131,12 @@ fn choose(mut kept: Vec<Kept>, args: &Args) -> Result<Kept, End> {
         ));
     }
     let hint = "an item is named by the key of its row, as `campanile get indoubt` shows it";
-    let none = || End::Wrong(format!("run `{}` attempted no such message", args.run), Some(hint.to_owned()));
+    let none = || End::Wrong(format!("run `{run}` attempted no such message"), Some(hint.to_owned()));
     kept.pop().ok_or_else(none)
 }
 
 /// Beside a folder's home the secrets are asked of the environment only: which folder it was, the store does not say.
-struct Environment;
+pub(super) struct Environment;
 
 #[async_trait::async_trait]
 impl Secrets for Environment {

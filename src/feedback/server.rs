@@ -16,7 +16,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::unsubscribe;
+use super::unsubscribe::{self, SPECIMEN};
 use crate::{clock::Clock, store::Store};
 
 /// `List-Unsubscribe=One-Click` and little else.
@@ -51,6 +51,9 @@ pub async fn listen(address: SocketAddr, store: Store, clock: Clock) -> Result<S
 }
 
 async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
+    if token == SPECIMEN {
+        return specimen();
+    }
     match unsubscribe::read(&token, &desk.secret) {
         Some((of, _)) => page(StatusCode::OK, &form(&of.topic)),
         None => unknown(),
@@ -58,6 +61,9 @@ async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
 }
 
 async fn withdraw(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
+    if token == SPECIMEN {
+        return specimen();
+    }
     let Some((of, profile)) = unsubscribe::read(&token, &desk.secret) else { return unknown() };
     match unsubscribe::withdraw(&desk.store, &of, &profile, desk.clock.now()).await {
         Ok(()) => page(StatusCode::OK, "<p>You will not get these messages any more.</p>"),
@@ -67,6 +73,11 @@ async fn withdraw(State(desk): State<Desk>, Path(token): Path<String>) -> Respon
             page(StatusCode::SERVICE_UNAVAILABLE, "<p>This did not work. Please try again in a moment.</p>")
         }
     }
+}
+
+/// A mailbox that tries the link of a proof is answered as by a real one.
+fn specimen() -> Response {
+    page(StatusCode::OK, "<p>This is the link of a proof. It works, and nobody was unsubscribed.</p>")
 }
 
 fn unknown() -> Response {

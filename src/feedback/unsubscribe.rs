@@ -15,6 +15,9 @@ const MARK_BYTES: usize = 16;
 /// A longer token was not made here.
 const TOKEN_CHARS_MAX: usize = 2_048;
 
+/// The token of previews and proofs: its link answers, and withdraws nobody.
+pub const SPECIMEN: &str = "specimen";
+
 /// What a person withdraws from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -44,6 +47,11 @@ impl Links {
         let mark = hmac::sign(&self.key, said.as_bytes());
         let signed = [&mark.as_ref()[..MARK_BYTES], said.as_bytes()].concat();
         format!("{}{}", self.base, URL_SAFE_NO_PAD.encode(signed))
+    }
+
+    /// The link of a message that is only looked at.
+    pub fn specimen(&self) -> String {
+        format!("{}{SPECIMEN}", self.base)
     }
 }
 
@@ -105,7 +113,7 @@ mod tests {
             // The last character may carry bits that mean nothing.
             assert!(at + 1 == token.len() || read(&forged, b"secret").is_none(), "{at}");
         }
-        for wrong in ["", "A", "%%%", &"A".repeat(5_000)] {
+        for wrong in ["", "A", "%%%", SPECIMEN, &"A".repeat(5_000)] {
             assert_eq!(read(wrong, b"secret"), None);
         }
     }

@@ -163,6 +163,7 @@ mod tests {
             precision: (kind == FieldKind::Decimal).then_some(6),
             scale: (kind == FieldKind::Decimal).then_some(scale),
             required: false,
+            reveal: false,
         }
     }
 

@@ -8,10 +8,10 @@
 //! | --- | --- |
 //! | [`unit`] | which are read, and which together |
 //! | [`format`] | CSV, JSON Lines, Parquet; gzip and zstd |
-//! | `cell` | text as typed values |
+//! | [`cell`] | text as typed values |
 //! | `feed` | records as the store takes them; rejects |
 
-mod cell;
+pub mod cell;
 mod feed;
 pub mod format;
 pub mod keys;

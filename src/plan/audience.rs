@@ -150,9 +150,12 @@ pub struct Set {
     source: Source,
 }
 
+/// An audience that another is combined of, and the values of that other for its parameters.
+pub type Part = (String, BTreeMap<String, Param>);
+
 enum Source {
     Rule(Box<Rule>),
-    Combined(Combination, Vec<(String, BTreeMap<String, Param>)>),
+    Combined(Combination, Vec<Part>),
     /// Keys that come from elsewhere and stand in the store only.
     Saved,
     Import,
@@ -164,6 +167,14 @@ impl Set {
     pub fn sql_on_demand(&self) -> Option<&str> {
         match &self.source {
             Source::Sql(text) if self.refresh.is_none() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is combined of, with values of its own for their parameters, where it is.
+    pub fn members(&self) -> Option<(Combination, &[Part])> {
+        match &self.source {
+            Source::Combined(combination, members) => Some((*combination, members)),
             _ => None,
         }
     }

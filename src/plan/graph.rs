@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::step::{self, Activity, Step as Declared},
-    rule::{Dialect, FieldType, Inputs, Path, Schema, nearest},
+    rule::{Dialect, FieldType, Inputs, Param, Path, Schema, nearest},
 };
 
 /// A campaign that can be run.
@@ -29,7 +29,9 @@ pub struct Plan {
 pub struct Step {
     pub name: String,
     pub compiled: Compiled,
-    /// The outputs that must be there before it.
+    /// The outputs whose rows it works on, in the order in which it names them.
+    pub inputs: Vec<String>,
+    /// The outputs that must be there before it: these, and what it counts.
     pub needs: BTreeSet<String>,
     /// What it gives to later steps; a channel step gives nothing.
     pub outputs: Vec<Output>,
@@ -52,6 +54,21 @@ impl Plan {
         input: &'a dyn Fn(&str) -> SelectStatement,
     ) -> activity::Ground<'a> {
         activity::Ground { schema: &self.schema, dialect: self.dialect, sets: &self.sets, inputs, now, input }
+    }
+
+    /// The keys of every output, each as one SELECT over those before it, without work tables.
+    pub fn chained(&self, inputs: &Inputs, now: Timestamp) -> BTreeMap<String, SelectStatement> {
+        let mut sets = BTreeMap::<String, SelectStatement>::new();
+        for step in &self.steps {
+            let input = |name: &str| sets.get(name).cloned().unwrap_or_else(SelectStatement::new);
+            let made = step.compiled.selects(&self.ground(inputs, now, &input)).outputs;
+            let keys = step.outputs.iter().zip(made).filter_map(|(output, select)| {
+                let entity = self.schema.entity(&output.entity)?;
+                Some((output.name.clone(), activity::keys_of(entity, select)))
+            });
+            sets.extend(keys.collect::<Vec<_>>());
+        }
+        sets
     }
 
     /// The output of a name.
@@ -127,6 +144,20 @@ fn fetch_what_is_read(steps: &mut [Step]) {
             enrich.read(reads.remove(&step.name).unwrap_or_default());
         }
     }
+}
+
+/// A plan of one step, which gives an audience with values for its parameters.
+pub(super) fn of_audience(
+    bundle: &Bundle,
+    (name, own): (&str, BTreeMap<String, Param>),
+    dialect: Dialect,
+) -> Result<Plan, Vec<Finding>> {
+    let schema = bundle.schema(dialect);
+    let sets = audience::compile(&bundle.audiences, &bundle.campaign.dataset, &schema)?;
+    let entity = sets.get(name).map(|set| set.entity.clone()).unwrap_or_default();
+    let (compiled, output) = activity::named_audience(name, &entity, own);
+    let step = Step { name: name.to_owned(), compiled, inputs: vec![], needs: BTreeSet::new(), outputs: vec![output] };
+    Ok(Plan { schema, dialect, sets, steps: vec![step] })
 }
 
 struct Graph {
@@ -209,7 +240,8 @@ impl Graph {
         let place = activity::Place { this, bundle, schema, index, step: &declared.name, inputs: &resolved, earlier };
         match activity::compile(&declared.activity, &place) {
             Ok((compiled, mut outputs)) => {
-                let mut needs: BTreeSet<String> = resolved.iter().map(|input| input.name.clone()).collect();
+                let inputs: Vec<String> = resolved.iter().map(|input| input.name.clone()).collect();
+                let mut needs: BTreeSet<String> = inputs.iter().cloned().collect();
                 if let Compiled::Choose(choose) = &compiled {
                     needs.extend(choose.counted.values().cloned());
                 }
@@ -225,7 +257,7 @@ impl Graph {
                         self.found.push(Finding::new(this, at(&output.path), message));
                     }
                 }
-                Some(Step { name: declared.name.to_string(), compiled, needs, outputs })
+                Some(Step { name: declared.name.to_string(), compiled, inputs, needs, outputs })
             }
             Err(found) => {
                 self.found.extend(found);

@@ -20,7 +20,7 @@ use crate::{
         AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
         step::{Activity, AudienceStep},
     },
-    rule::{Dialect, Problem, Schema, nearest},
+    rule::{Dialect, Param, Problem, Schema, nearest},
     run::schedule::Misdated,
 };
 
@@ -217,12 +217,14 @@ impl Bundle {
         (dataset.map(with), missing)
     }
 
-    /// The text that the store keeps, and its hash.
+    /// The text that the store keeps, and its hash. Personas are not of it: no run reads them.
     ///
     /// # Errors
     /// If a spec cannot be written as JSON, which would be a fault of ours.
     pub fn revision(&self) -> Result<(String, String), serde_json::Error> {
-        let text = serde_json::to_string(self)?;
+        let mut read = self.clone();
+        read.templates.values_mut().for_each(|template| template.personas.clear());
+        let text = serde_json::to_string(&read)?;
         let hash: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
         Ok((hash, text))
     }
@@ -235,6 +237,16 @@ impl Bundle {
     /// What can be said of the steps without a Dataset.
     fn check_order(campaign: &CampaignSpec, name: &str) -> Vec<Finding> {
         graph::check_order(&Ref::new("Campaign", name), &campaign.steps)
+    }
+
+    /// One audience of the bundle, with values for its parameters, as a plan of one step of its name.
+    pub fn compile_audience(
+        &self,
+        name: &str,
+        own: BTreeMap<String, Param>,
+        dialect: Dialect,
+    ) -> Result<Plan, Vec<Finding>> {
+        graph::of_audience(self, (name, own), dialect)
     }
 
     pub(crate) fn schema(&self, dialect: Dialect) -> Schema {

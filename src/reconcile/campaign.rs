@@ -286,11 +286,7 @@ async fn start(
     at: Timestamp,
     world: &World,
 ) -> Result<(), Error> {
-    // The name comes from the nominal time, so two controllers that both believe they lead start one run.
-    let name = match timetable.not_after() {
-        Some(_) => format!("{}-immediate", object.key.name),
-        None => format!("{}-{}", object.key.name, at.strftime("%Y%m%d%H%M%S")),
-    };
+    let name = timetable.run_name(&object.key.name, at);
     let new = NewRun {
         namespace: &object.key.namespace,
         name: &name,

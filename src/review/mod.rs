@@ -12,10 +12,20 @@
 //! | [`format`] | what `validate` found as text, JSON and SARIF |
 //! | [`rules`] | every rule that manifests are checked by, under its name |
 //! | [`silence`] | ignoring a warning where it stands |
+//! | [`expectation`] | what authors expect, run on a few rows |
+//! | [`mask`] | what is personal and not shown |
+//! | [`person`] | one person through each step, each clause with her values |
+//! | [`persona`] | a declared person's values, typed and checked |
+//! | [`sample`] | a message as a declared persona or a masked person would get it |
 
 pub mod calendar;
 pub mod check;
+pub mod expectation;
 pub mod format;
+pub mod mask;
+pub mod person;
+pub mod persona;
 pub mod rules;
+pub mod sample;
 pub mod silence;
 pub mod tree;

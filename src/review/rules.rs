@@ -20,7 +20,7 @@ const fn warning(id: &'static str, about: &'static str) -> Rule {
 }
 
 /// Errors first, then warnings, each by name. `docs/review.md` shows the same table.
-pub const RULES: [Rule; 52] = [
+pub const RULES: [Rule; 53] = [
     error("ambiguous-yaml", "a word or a number that kubectl reads otherwise than it looks"),
     error("circle", "steps, audiences or conditions that build on each other in turn"),
     error("declared-twice", "two objects of one kind and name"),
@@ -73,6 +73,7 @@ pub const RULES: [Rule; 52] = [
     warning("unused-audience", "an audience that nothing reads or exports"),
     warning("unused-parameter", "a parameter that the rule does not read"),
     warning("unused-template", "a template or channel that no campaign uses"),
+    warning("wrong-persona", "a persona with a name or a value that the dataset does not have"),
 ];
 
 /// The rule of a name.

@@ -119,9 +119,9 @@ fn whole(text: &str, span: Range<usize>) -> Range<usize> {
         let (mut open, mut unopened) = (0_usize, 0_usize);
         for byte in &bytes[start..end] {
             match byte {
-                b'(' => open += 1,
-                b')' if open == 0 => unopened += 1,
-                b')' => open -= 1,
+                b'(' | b'[' => open += 1,
+                b')' | b']' if open == 0 => unopened += 1,
+                b')' | b']' => open -= 1,
                 _ => {}
             }
         }
@@ -133,6 +133,11 @@ fn whole(text: &str, span: Range<usize>) -> Range<usize> {
             return start..end;
         }
     }
+}
+
+/// The text that a part was read from.
+pub(super) fn text_of<'t>(text: &'t str, part: &Typed) -> &'t str {
+    text.get(whole(text, extent(part))).unwrap_or_default()
 }
 
 /// All of the text that an operation was read from.

@@ -9,7 +9,9 @@
 //! refused with a sentence; nothing is lowered to something that only looks alike.
 
 mod ast;
+mod carried;
 mod check;
+pub mod clause;
 mod doubt;
 mod fault;
 mod lower;

@@ -207,6 +207,20 @@ impl<'s> Query<'s> {
         self.keys()
     }
 
+    /// The keys of the rows from which a path of links leads to one of the rows of `to`, each once.
+    pub fn leading(mut self, path: &Path, to: SelectStatement) -> SelectStatement {
+        let alias = self.lowering.follow(&path.hops, JoinType::InnerJoin);
+        let names = self.lowering.schema.entity(&path.entity).map(|e| e.key.clone()).unwrap_or_default();
+        let columns: Vec<Expr> = names.iter().map(|name| Expr::col((Alias::new(&alias), Alias::new(name)))).collect();
+        self.filters.push(Expr::tuple(columns).in_subquery(to));
+        self.keys().distinct().to_owned()
+    }
+
+    /// Keeps the rows whose keys `set` selects, too.
+    pub fn within(&mut self, set: SelectStatement) {
+        self.filters.push(Expr::tuple(self.key()).in_subquery(set));
+    }
+
     /// The SELECT with the columns asked for.
     pub fn finish(self) -> SelectStatement {
         let mut lowering = self.lowering;

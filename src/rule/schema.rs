@@ -99,4 +99,9 @@ impl Schema {
     pub fn entity(&self, name: &str) -> Option<&Entity> {
         self.entities.get(name)
     }
+
+    /// The entity that links lead to from another.
+    pub fn behind(&self, from: &str, hops: &[String]) -> Option<&Entity> {
+        hops.iter().try_fold(self.entity(from)?, |at, hop| self.entity(&at.link(hop)?.to))
+    }
 }

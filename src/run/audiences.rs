@@ -143,13 +143,25 @@ pub async fn weigh(
 
 /// What rules read of audiences as they stand now; of none, where that cannot be told.
 pub async fn inputs_now(store: &Store, ground: &Ground<'_>, scheduled: Timestamp) -> Inputs {
+    let inputs = inputs_as_kept(store, ground, scheduled).await.ok().and_then(Result::ok);
+    inputs.unwrap_or_else(|| Inputs::at(scheduled))
+}
+
+/// What rules read of audiences as they stand now, whatever their guards say.
+///
+/// # Errors
+/// The store's; within, the name of an audience that has not been filled yet.
+pub async fn inputs_as_kept(
+    store: &Store,
+    ground: &Ground<'_>,
+    scheduled: Timestamp,
+) -> store::Result<Result<Inputs, String>> {
     let mut kept = BTreeMap::new();
     for set in ground.sets.iter() {
-        let known = store.audience(ground.namespace, &set.name).await.unwrap_or_default();
+        let known = store.audience(ground.namespace, &set.name).await?;
         kept.extend(known.kept.filter(|k| set.stands_in(k)).map(|k| (set.name.clone(), k)));
     }
-    let inputs = ground.sets.inputs((ground.schema, ground.dialect), scheduled, &kept);
-    inputs.unwrap_or_else(|_| Inputs::at(scheduled))
+    Ok(ground.sets.inputs((ground.schema, ground.dialect), scheduled, &kept))
 }
 
 /// The audiences that steps read as they are: they are counted there.

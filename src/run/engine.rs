@@ -320,7 +320,7 @@ impl<'a> Evaluation<'a> {
             step,
             channel: &email.channel,
             expires: expires(email, self.now),
-            once_since: once_since(email.once, self.bundle, self.run, self.now),
+            once_since: once_since(email.once, self.bundle, self.run.origin, self.now),
             shards: self.shards,
         };
         self.tx.plan_channel(&channel, &entries, self.now).await
@@ -382,14 +382,14 @@ fn expires(email: &EmailPlan, now: Timestamp) -> Timestamp {
 }
 
 /// From when on an earlier message to the same item holds this one back.
-fn once_since(once: Once, bundle: &Bundle, run: &Run, now: Timestamp) -> Option<Timestamp> {
+pub fn once_since(once: Once, bundle: &Bundle, origin: Origin, now: Timestamp) -> Option<Timestamp> {
     match once {
         Once::Never => None,
         Once::Ever => Some(Timestamp::UNIX_EPOCH),
         Once::Within(time) => Some(now.checked_sub(time.as_signed()).unwrap_or(Timestamp::UNIX_EPOCH)),
         Once::BySchedule => {
             let table = bundle.campaign.schedule.as_ref().and_then(|s| Timetable::of(s).ok());
-            let is_cron = run.origin == Origin::Schedule && table.is_some_and(|t| !t.is_once());
+            let is_cron = origin == Origin::Schedule && table.is_some_and(|t| !t.is_once());
             (!is_cron).then_some(Timestamp::UNIX_EPOCH)
         }
     }

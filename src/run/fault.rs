@@ -3,15 +3,10 @@
 //! The rules of the run's steps are asked in their order, over the same SELECTs chained without work tables, and only
 //! after a failure; a run that does not fault pays nothing for it.
 
-use std::collections::BTreeMap;
-
-use sea_query::{Query, SelectStatement};
+use sea_query::Query;
 
 use crate::{
-    plan::{
-        Plan,
-        activity::{RuleFaults, keys_of},
-    },
+    plan::{Plan, activity::RuleFaults},
     rule::Inputs,
     store::{self, Sql, Store},
 };
@@ -25,7 +20,7 @@ pub async fn explain(store: &Store, plan: &Plan, inputs: &Inputs, error: store::
 }
 
 async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Option<String>> {
-    let mut sets = BTreeMap::<String, SelectStatement>::new();
+    let sets = plan.chained(inputs, inputs.now);
     for step in &plan.steps {
         let input = |name: &str| sets.get(name).cloned().unwrap_or_else(Query::select);
         let found = step.compiled.faults(&plan.ground(inputs, inputs.now, &input));
@@ -45,13 +40,6 @@ async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Opti
                 key.join(", ")
             )));
         }
-        let input = |name: &str| sets.get(name).cloned().unwrap_or_else(Query::select);
-        let made = step.compiled.selects(&plan.ground(inputs, inputs.now, &input)).outputs;
-        let keys = step.outputs.iter().zip(made).filter_map(|(output, select)| {
-            let entity = plan.schema.entity(&output.entity)?;
-            Some((output.name.clone(), keys_of(entity, select)))
-        });
-        sets.extend(keys.collect::<Vec<_>>());
     }
     Ok(None)
 }

@@ -132,6 +132,15 @@ impl Timetable {
         !matches!(self.start, Timed::Cron(..))
     }
 
+    /// The name of the run of a campaign that starts at `at`. It comes from the nominal time, so two controllers that both
+    /// believe they lead start one run.
+    pub fn run_name(&self, campaign: &str, at: Timestamp) -> String {
+        match self.start {
+            Timed::Immediate(_) => format!("{campaign}-immediate"),
+            _ => format!("{campaign}-{}", at.strftime("%Y%m%d%H%M%S")),
+        }
+    }
+
     /// Until when an `immediate` may still start; required at live delivery.
     pub fn not_after(&self) -> Option<Option<Timestamp>> {
         match self.start {

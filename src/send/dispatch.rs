@@ -23,7 +23,7 @@ use super::{
     job::{Job, Parts},
     lane::Lane,
     lease::Lease,
-    letter::Letter,
+    letter::{Letter, Occasion},
     mime::dkim::Signer,
     providers::{Providers, Secret},
     record,
@@ -291,7 +291,7 @@ impl Dispatcher {
         let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
         let signer = self.signer(&run.namespace, &channel, spec).await?;
         let secret = self.secret.get_or_try_init(|| self.store.secret()).await?;
-        let letter = Letter::new(&run, pinned.clone(), part.step_no, signer, secret)?;
+        let letter = Letter::new(&Occasion::of(&run), pinned.clone(), part.step_no, signer, secret)?;
         let expires = self.expires(part).await?;
         let job = Parts {
             run,

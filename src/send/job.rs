@@ -272,14 +272,7 @@ impl Job {
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);
-        let mut fields = Vec::with_capacity(email.reads.len() + email.extras.len());
-        for (index, column) in email.reads.iter().enumerate() {
-            fields.push(value_of(row, CARRIED + index, column.ty)?);
-        }
-        for (index, extra) in email.extras.iter().enumerate() {
-            fields.push(enriched::value(row, CARRIED + email.reads.len() + index, extra)?);
-        }
-        let said = Said { to, locale: row.get(7)?, fields };
+        let said = Said { to, locale: row.get(7)?, fields: fields_of(email, row, CARRIED)? };
         Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, said, profile: row.get(2)? }))
     }
 
@@ -300,6 +293,21 @@ impl Job {
     pub fn keep<'a>(&self, messages: impl Iterator<Item = &'a Ready>) -> store::Result<Option<String>> {
         self.letter.keep(messages.map(|message| (message.seq, &message.said)))
     }
+}
+
+/// What the template reads of a row that [`EmailPlan::skinny`] selected, its first column at `first`.
+///
+/// # Errors
+/// Of the store, if a column is not what the plan says.
+pub fn fields_of(email: &EmailPlan, row: &Row, first: usize) -> store::Result<Vec<Value>> {
+    let mut fields = Vec::with_capacity(email.reads.len() + email.extras.len());
+    for (index, column) in email.reads.iter().enumerate() {
+        fields.push(value_of(row, first + index, column.ty)?);
+    }
+    for (index, extra) in email.extras.iter().enumerate() {
+        fields.push(enriched::value(row, first + email.reads.len() + index, extra)?);
+    }
+    Ok(fields)
 }
 
 /// A column as a template's value; a missing one is undefined, not null.

@@ -1,7 +1,8 @@
 //! What the messages of a channel step of one run have in common, and how one of them is written.
 //!
 //! A message is written from the pinned revision, what is recorded of it ([`Said`]) and the time of its attempt, and from
-//! nothing else: `campanile render --run` gives the same bytes again for as long as the record is kept.
+//! nothing else: `campanile render --run` gives the same bytes again for as long as the record is kept. A preview and a
+//! proof are written by the same code; only that their links withdraw nobody, and that a proof says what it is.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::{
     providers::Letterhead,
     said::{self, Said},
     seen::{self, Names},
+    template::Rendered,
 };
 use crate::{
     feedback::unsubscribe::{Links, Subscription},
@@ -24,12 +26,48 @@ use crate::{
 
 /// RFC 8058, section 2: the one value that this header has.
 const ONE_CLICK: &str = "List-Unsubscribe=One-Click";
+/// How a proof is told from a message: before its subject, and by a header whose value is the step.
+const PROOF: &str = "[proof] ";
+const PROOF_HEADER: &str = "X-Campanile-Proof";
+
+/// What messages are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Send,
+    /// Nobody gets it.
+    Preview,
+    /// It goes to who looks at it, and not to the person whom it is about.
+    Proof,
+}
+
+/// What a message is written in.
+#[derive(Clone, Debug)]
+pub struct Occasion {
+    /// The run's name, as templates read it.
+    pub run: String,
+    /// The run's nominal time: `now` in templates.
+    pub scheduled: Timestamp,
+    pub purpose: Purpose,
+}
+
+impl Occasion {
+    pub fn of(run: &Run) -> Self {
+        Self { run: run.name.clone(), scheduled: run.scheduled, purpose: Purpose::Send }
+    }
+}
+
+/// A message's words and its bytes.
+pub struct Written {
+    pub words: Rendered,
+    pub bytes: Vec<u8>,
+}
 
 pub struct Letter {
     pub pinned: Arc<(Bundle, Plan)>,
     pub step_no: i64,
     pub step: String,
     pub from: String,
+    purpose: Purpose,
     signer: Option<Signer>,
     names: Arc<Names>,
     /// The values that are the same in every message of the run, behind those of the message.
@@ -46,13 +84,13 @@ impl Letter {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(
-        run: &Run,
+        occasion: &Occasion,
         pinned: Arc<(Bundle, Plan)>,
         step_no: i64,
         signer: Option<Signer>,
         secret: &[u8],
     ) -> store::Result<Self> {
-        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", run.no));
+        let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", occasion.run));
         let (bundle, plan) = (&pinned.0, &pinned.1);
         let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
         let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
@@ -71,8 +109,8 @@ impl Letter {
             word(vec!["sender", "address"], &sender.address);
         }
         word(vec!["campaign", "name"], &bundle.name);
-        word(vec!["run", "name"], &run.name);
-        word(vec!["now"], &run.scheduled.to_string());
+        word(vec!["run", "name"], &occasion.run);
+        word(vec!["now"], &occasion.scheduled.to_string());
         let names = Names::of(names);
         let links = spec.public_url.as_ref().filter(|_| email.is_marketing).map(|url| {
             let of = Subscription {
@@ -86,9 +124,10 @@ impl Letter {
         let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
         let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
         let template_hash = digest(&serde_json::to_string(&template).unwrap_or_default(), 8);
-        let mark = digest(&format!("{}/{}", run.namespace, run.name), 6);
+        let mark = digest(&format!("{}/{}", bundle.namespace, occasion.run), 6);
         let (step, key) = (step.to_owned(), hmac::Key::new(hmac::HMAC_SHA256, secret));
-        Ok(Self { step, step_no, from, signer, names, words, links, mark, template_hash, key, pinned })
+        let purpose = occasion.purpose;
+        Ok(Self { step, step_no, from, purpose, signer, names, words, links, mark, template_hash, key, pinned })
     }
 
     /// # Errors
@@ -108,20 +147,40 @@ impl Letter {
     ///
     /// # Errors
     /// Why it cannot be rendered; without personal values.
-    pub fn write(
+    pub fn write(&self, row: (i64, i64), profile: Option<&str>, said: &Said, at: Timestamp) -> Result<Vec<u8>, String> {
+        self.written(row, profile, said, at).map(|written| written.bytes)
+    }
+
+    /// The message's words, too.
+    ///
+    /// # Errors
+    /// Why it cannot be rendered; without personal values.
+    pub fn written(
         &self,
         (shard, seq): (i64, i64),
         profile: Option<&str>,
         said: &Said,
         at: Timestamp,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Written, String> {
         let email = self.email().map_err(|e| e.to_string())?;
-        let link = self.links.as_ref().zip(profile).map(|(links, profile)| links.to(profile));
+        let link = self.links.as_ref().zip(profile).map(|(links, profile)| match self.purpose {
+            Purpose::Send => links.to(profile),
+            Purpose::Preview | Purpose::Proof => links.specimen(),
+        });
         let mut values = Vec::with_capacity(said.fields.len() + 1 + self.words.len());
         values.extend(said.fields.iter().cloned());
         values.push(link.as_deref().map_or(Value::UNDEFINED, Value::from));
         values.extend(self.words.iter().cloned());
-        let rendered = email.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
+        let mut words = email.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
+        let mut headers = vec![];
+        if self.purpose == Purpose::Proof {
+            words.subject.insert_str(0, PROOF);
+            headers.push((PROOF_HEADER, self.step.as_str()));
+        }
+        let list = link.map(|link| format!("<{link}>"));
+        if let Some(list) = &list {
+            headers.extend([("List-Unsubscribe", list.as_str()), ("List-Unsubscribe-Post", ONE_CLICK)]);
+        }
         let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
         let head = Letterhead::of(spec);
         let domain = self.from.rsplit('@').next().unwrap_or("localhost");
@@ -129,23 +188,18 @@ impl Letter {
             from: head.from,
             reply_to: head.reply_to,
             to: &said.to,
-            subject: &rendered.subject,
-            text: rendered.text.as_deref(),
-            html: rendered.html.as_deref(),
+            subject: &words.subject,
+            text: words.text.as_deref(),
+            html: words.html.as_deref(),
             message_id: &format!("{}.{shard}.{seq}.{}@{domain}", self.step_no, self.mark),
             date: at,
         };
-        let bytes = match &link {
-            Some(link) => {
-                let list = format!("<{link}>");
-                mime::bytes_with(&mail, &[("List-Unsubscribe", &list), ("List-Unsubscribe-Post", ONE_CLICK)])?
-            }
-            None => mime::bytes(&mail)?,
+        let bytes = mime::bytes_with(&mail, &headers)?;
+        let bytes = match &self.signer {
+            Some(signer) => signer.sign(&bytes, at)?,
+            None => bytes,
         };
-        match &self.signer {
-            Some(signer) => Ok(signer.sign(&bytes, at)?),
-            None => Ok(bytes),
-        }
+        Ok(Written { words, bytes })
     }
 }
 

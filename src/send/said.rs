@@ -11,6 +11,7 @@ use minijinja::Value;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
+use super::template;
 use crate::api::step::Record;
 
 /// One message's own part of what it is written from.
@@ -76,22 +77,8 @@ pub fn find(kept: &str, seq: i64) -> Option<Said> {
     Some(Said {
         to: to.as_str()?.to_owned(),
         locale: locale.as_str().map(str::to_owned),
-        fields: fields.iter().map(revive).collect(),
+        fields: fields.iter().map(template::value).collect(),
     })
-}
-
-/// A value as it was; a null is a missing one.
-fn revive(json: &serde_json::Value) -> Value {
-    match json {
-        serde_json::Value::Null => Value::UNDEFINED,
-        serde_json::Value::Bool(truth) => Value::from(*truth),
-        serde_json::Value::String(text) => Value::from(text.as_str()),
-        serde_json::Value::Number(number) => {
-            number.as_i64().map_or_else(|| Value::from(number.as_f64().unwrap_or_default()), Value::from)
-        }
-        serde_json::Value::Array(all) => all.iter().map(revive).collect(),
-        serde_json::Value::Object(all) => all.iter().map(|(name, value)| (name.clone(), revive(value))).collect(),
-    }
 }
 
 #[cfg(test)]
@@ -116,6 +103,17 @@ mod tests {
         assert!(found.fields[1].is_undefined());
         assert_eq!(found.fields[3].to_string(), "2.0", "a double stays one");
         assert_eq!(find(&text, 5), None);
+    }
+
+    #[test]
+    fn the_rows_of_a_list_are_rows_again() {
+        let rows = template::value(&serde_json::json!([{"film": {"title": "Alien"}, "late": null}]));
+        let said = Said { fields: vec![rows], ..said() };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let text = keep(Record::Fields, "t1", &key, [(4, &said)].into_iter()).unwrap().unwrap();
+        let rows = find(&text, 4).unwrap().fields.remove(0);
+        let shown = |text: &str| minijinja::Environment::new().render_str(text, minijinja::context!(rows)).unwrap();
+        assert_eq!(shown("{% for r in rows %}{{ r.film.title }}{{ r.late|default('!') }}{% endfor %}"), "Alien!");
     }
 
     #[test]

@@ -175,6 +175,15 @@ impl Template {
         Ok(Rendered { subject, text: self.part("text", locale, context)?, html: self.part("html", locale, context)? })
     }
 
+    /// The variant that a locale is written in, as it falls back; empty for the base.
+    pub fn variant(&self, locale: Option<&str>) -> String {
+        let mut locale = normal(locale.unwrap_or_default());
+        while !locale.is_empty() && !self.parts.iter().any(|(known, _)| *known == locale) {
+            locale.truncate(locale.rfind('-').unwrap_or(0));
+        }
+        locale
+    }
+
     fn part(&self, part: &'static str, locale: Option<&str>, context: &Value) -> Result<Option<String>, RenderError> {
         let mut locale = normal(locale.unwrap_or_default());
         while !self.parts.contains(&(locale.clone(), part)) {

@@ -221,21 +221,8 @@ enum Pool {
 impl Db {
     pub async fn open(url: &str) -> Result<Self> {
         if url.starts_with("sqlite:") {
-            let options = SqliteConnectOptions::from_str(url)?
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                // An attempt must be on the disk before its bytes are on the wire.
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(BUSY_TIMEOUT)
-                .foreign_keys(true);
-            let pool = SqlitePoolOptions::new()
-                .max_connections(SQLITE_CONNECTIONS_MAX)
-                .after_connect(|connection, _| Box::pin(super::functions::register(connection)))
-                // A full disk rolls back in SQLite's own name, and sqlx goes on counting that transaction.
-                .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-                .connect_with(options)
-                .await?;
-            return Ok(Self { pool: Pool::Sqlite(pool, Arc::default()), faults: None });
+            // An attempt must be on the disk before its bytes are on the wire.
+            return Self::open_sqlite(url, SqliteSynchronous::Full).await;
         }
         let options = PgConnectOptions::from_str(url)?.options([("search_path", "campanile"), ("timezone", "UTC")]);
         // A pool tries until its time is over and then says so; one connection says what is wrong, and at once.
@@ -246,6 +233,24 @@ impl Db {
             .connect_with(options)
             .await?;
         Ok(Self { pool: Pool::Postgres(pool), faults: None })
+    }
+
+    /// A SQLite file; how surely it is on the disk when a transaction is committed.
+    pub async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<Self> {
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(synchronous)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS_MAX)
+            .after_connect(|connection, _| Box::pin(super::functions::register(connection)))
+            // A full disk rolls back in SQLite's own name, and sqlx goes on counting that transaction.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool: Pool::Sqlite(pool, Arc::default()), faults: None })
     }
 
     pub async fn migrate(&self) -> Result<()> {

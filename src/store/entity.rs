@@ -3,9 +3,9 @@
 //! They are ordinary tables that a person can query: in PostgreSQL in the schema `<namespace>_<dataset>`, in
 //! SQLite under that prefix.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sea_query::{Alias, ColumnDef, Index, Query, Table as TableStatement, TableRef};
+use sea_query::{Alias, ColumnDef, Expr, Index, Query, SelectStatement, Table as TableStatement, TableRef, UnionType};
 use sha2::{Digest, Sha256};
 
 use super::{Bind, Error, Result, Sql, Store, Tx};
@@ -209,6 +209,13 @@ impl Store {
         tx.commit().await
     }
 
+    /// The entities of a Dataset that have a table or a view here.
+    pub async fn entities_there(&self, place: Place<'_>) -> Result<BTreeSet<String>> {
+        let sql = "SELECT entity FROM shape WHERE namespace = $1 AND dataset = $2";
+        let rows = self.fetch(Sql::new(sql).bind(place.namespace).bind(place.dataset)).await?;
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// How many rows an entity's table holds.
     pub async fn entity_rows(&self, place: Place<'_>, entity: &str) -> Result<i64> {
         let count =
@@ -386,6 +393,31 @@ pub fn canonical_key(dialect: Dialect, entity: &Entity, alias: &str) -> String {
             format!("('[' || {} || ']')", parts.join(" || ',' || "))
         }
     }
+}
+
+/// The SELECT of the keys that are given by their canonical texts, in the types of the entity's key. Each part must be
+/// one of its field's type: PostgreSQL refuses what is not.
+pub fn keys_given(dialect: Dialect, entity: &Entity, items: &[String]) -> SelectStatement {
+    let row = |item: &String| {
+        let text = match dialect {
+            Dialect::Sqlite => Expr::cust_with_exprs("CAST(? AS TEXT)".to_owned(), [Expr::val(item.clone())]),
+            Dialect::Postgres => Expr::cust_with_exprs("CAST($ AS TEXT)".to_owned(), [Expr::val(item.clone())]),
+        };
+        Query::select().expr_as(text, Alias::new("item")).to_owned()
+    };
+    let mut rows = items.iter().map(row);
+    let mut given = rows.next().unwrap_or_else(|| {
+        let none = Expr::cust("CAST(NULL AS TEXT)");
+        Query::select().expr_as(none, Alias::new("item")).and_where(Expr::cust("1 = 0")).to_owned()
+    });
+    rows.for_each(|row| {
+        given.union(UnionType::All, row);
+    });
+    let mut select = Query::select();
+    for (index, name) in entity.key.iter().enumerate() {
+        select.expr_as(Expr::cust(key_part(dialect, entity, index, "g.item")), Alias::new(&**name));
+    }
+    select.from_subquery(given, Alias::new("g")).to_owned()
 }
 
 /// The way back: the value of the `index`-th key field out of the canonical text in `text`.

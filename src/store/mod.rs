@@ -22,6 +22,7 @@
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
 //! | [`kept`] | what is kept of one message |
+//! | [`fate`] | what became of one person, and what holds her back |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`readonly`] | statements of authors, on connections that cannot write |
@@ -43,6 +44,7 @@ mod consent;
 mod db;
 pub mod doubt;
 pub mod entity;
+pub mod fate;
 pub mod faults;
 pub mod files;
 mod functions;
@@ -154,6 +156,13 @@ impl Store {
             return Err(Error::Refused("a store is sqlite://PATH or postgres://USER@HOST/DATABASE".to_owned()));
         }
         let db = db::Db::open(url).await?;
+        db.migrate().await?;
+        Ok(Self { db, readers: Arc::default() })
+    }
+
+    /// Opens a SQLite file that nobody misses after a crash, such as that of a test: nothing waits for the disk.
+    pub async fn open_scratch(url: &str) -> Result<Self> {
+        let db = db::Db::open_sqlite(url, sqlx::sqlite::SqliteSynchronous::Off).await?;
         db.migrate().await?;
         Ok(Self { db, readers: Arc::default() })
     }

@@ -72,6 +72,11 @@ async fn a_post_withdraws_and_a_look_does_not() {
     let path = path_of(&mail_to(&home, "p2@example.com"));
     let (code, page) = ask(port, "GET", &path);
     assert!(code == 200 && page.contains("<form method=\"post\">"), "{page}");
+    // The link of a proof answers as one does, and withdraws nobody.
+    for method in ["GET", "POST"] {
+        let (code, page) = ask(port, method, "/u/specimen");
+        assert!(code == 200 && page.contains("nobody was unsubscribed"), "{page}");
+    }
     for forged in ["/u/", "/u/AAAA", &format!("{}A", &path[..path.len() - 1]), &path.replace("/u/", "/u/AA")] {
         assert_eq!(ask(port, "POST", forged).0, 404, "{forged}");
     }

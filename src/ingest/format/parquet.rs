@@ -440,8 +440,14 @@ mod tests {
     fn decimals_of_any_width_keep_their_sign_and_scale() {
         assert_eq!(big_endian(&[0xff, 0x85]), Ok(-123));
         assert_eq!(big_endian(&[]), Ok(0));
-        let field =
-            Field { name: "f".into(), kind: FieldKind::Decimal, precision: Some(6), scale: Some(2), required: false };
+        let field = Field {
+            name: "f".into(),
+            kind: FieldKind::Decimal,
+            precision: Some(6),
+            scale: Some(2),
+            required: false,
+            reveal: false,
+        };
         assert_eq!(rescaled(-1230, 3, &field), Ok(Value::Decimal(-123)));
         assert_eq!(rescaled(7, 0, &field), Ok(Value::Decimal(700)));
         assert!(rescaled(1, 3, &field).is_err() && rescaled(1_000_000, 2, &field).is_err());

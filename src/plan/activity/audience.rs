@@ -60,6 +60,10 @@ fn referred(name: &str, step: &AudienceStep, place: &Place<'_>) -> Result<Audien
 }
 
 impl Audience {
+    pub(super) fn named(name: &str, entity: &str, own: BTreeMap<String, Param>) -> Self {
+        Self { entity: entity.to_owned(), source: Source::Named(name.to_owned(), own), has_rest: false }
+    }
+
     /// The named audience, and whether the step's own values for its parameters differ from its defaults.
     pub fn reference(&self, sets: &crate::plan::audience::Sets) -> Option<(&str, bool)> {
         match &self.source {

@@ -15,8 +15,8 @@ use crate::{
 
 pub struct ChangeEntity {
     input: String,
-    entity: String,
-    path: Path,
+    pub entity: String,
+    pub path: Path,
     has_rest: bool,
 }
 

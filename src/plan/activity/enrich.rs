@@ -22,7 +22,7 @@ use crate::{
         message::{RESERVED, portable},
     },
     rule::{
-        Dialect, FieldType, Path, Query, Rule, check_path, check_value,
+        Dialect, FieldType, Path, Query, Rule, Schema, check_path, check_value,
         schema::{Entity, Link},
     },
 };
@@ -189,6 +189,18 @@ impl Enrich {
     pub fn read(&mut self, reads: Vec<(Path, FieldType)>) {
         if let Content::Rows(rows) = &mut self.content {
             rows.reads = reads;
+        }
+    }
+
+    /// Entity and field of each value that one of its columns is made of.
+    pub fn carried(&self, column: &str, schema: &Schema) -> Vec<(String, String)> {
+        let end = |path: &Path| (path.entity.clone(), path.field.clone().unwrap_or_default());
+        match &self.content {
+            Content::Fields(fields) => {
+                fields.iter().filter(|(name, _)| name == column).map(|(_, path)| end(path)).collect()
+            }
+            Content::Value(rule) => rule.carried(schema, &self.entity),
+            Content::Rows(rows) => rows.reads.iter().map(|(path, _)| end(path)).collect(),
         }
     }
 

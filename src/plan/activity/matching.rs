@@ -6,7 +6,7 @@
 //!
 //! All that match are in, each once. A missing value matches nothing; what matched nothing is counted.
 
-use sea_query::{Alias, Expr, ExprTrait};
+use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use super::{Compiled, Ground, Output, Place, Selects, order::words};
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 
 pub struct Match {
     input: String,
-    entity: String,
-    to: String,
+    pub entity: String,
+    pub to: String,
     by: Vec<(Path, String)>,
     has_rest: bool,
 }
@@ -65,6 +65,20 @@ pub fn compile(step: &step::Match, place: &Place<'_>) -> Result<(Compiled, Vec<O
 }
 
 impl Match {
+    /// The rows that match one of the rows of `to`: the way back.
+    pub fn matching(&self, ground: &Ground<'_>, to: SelectStatement) -> Option<SelectStatement> {
+        let (entity, other) = (ground.schema.entity(&self.entity)?, ground.schema.entity(&self.to)?);
+        let mut theirs = Query::over_set(ground.schema, other, ground.dialect, to);
+        for (index, (_, there)) in self.by.iter().enumerate() {
+            let value = theirs.path(&Path::own(&self.to, there));
+            theirs.column(value, &format!("m{index}"));
+        }
+        let mut own = Query::over(ground.schema, entity, ground.dialect);
+        let values: Vec<Expr> = self.by.iter().map(|(path, _)| own.path(path)).collect();
+        own.filter(Expr::tuple(values).in_subquery(theirs.finish()));
+        Some(own.keys())
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let (Some(entity), Some(to)) = (ground.schema.entity(&self.entity), ground.schema.entity(&self.to)) else {
             return Selects::default();

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sea_query::{Alias, Expr, Query as Statement, SelectStatement, SubQueryStatement};
 
+pub use audience::Source;
 pub use email::only_way;
 pub use enrich::{Enrich, Enriched, Kind};
 pub use incremental::Incremental;
@@ -35,7 +36,7 @@ pub use wait::Wait;
 use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::EmailPlan};
 use crate::{
     api::{name::Label, step::Activity},
-    rule::{Dialect, FaultPlace, FieldType, Inputs, Path, Rule, Schema, check_path, schema::Entity},
+    rule::{Dialect, FaultPlace, FieldType, Inputs, Param, Path, Rule, Schema, check_path, schema::Entity},
 };
 
 /// Where an activity stands.
@@ -211,6 +212,11 @@ pub fn rules_of(activity: &Activity) -> Vec<(String, &str)> {
         }
         _ => vec![],
     }
+}
+
+/// A named audience as a step of its own name.
+pub(super) fn named_audience(name: &str, entity: &str, own: BTreeMap<String, Param>) -> (Compiled, Output) {
+    (Compiled::Audience(audience::Audience::named(name, entity, own)), Output::of(name, entity))
 }
 
 /// Checks an activity where it stands.

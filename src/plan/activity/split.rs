@@ -74,6 +74,11 @@ impl Split {
         rules.map(|(index, rule)| (format!("split.branches[{index}].where"), rule)).collect()
     }
 
+    /// Of each branch its rule, and whether only so many rows are taken.
+    pub fn branches(&self) -> impl Iterator<Item = (Option<&Rule>, bool)> {
+        self.branches.iter().map(|branch| (branch.rule.as_ref(), branch.limit.is_some()))
+    }
+
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         let Some(entity) = ground.schema.entity(&self.entity) else { return Selects::default() };
         let is_limited = self.branches.iter().any(|branch| branch.limit.is_some());

@@ -7,6 +7,7 @@ mod audiences;
 mod campaigns;
 mod channels;
 mod datasets;
+mod personas;
 mod rules;
 mod schedules;
 mod templates;
@@ -87,6 +88,7 @@ pub fn warnings(tree: &Tree, now: Timestamp) -> (Vec<Diagnostic>, Vec<Diagnostic
     schedules::look(&mut look);
     campaigns::look(&mut look);
     templates::look(&mut look);
+    personas::look(&mut look);
     rules::look(&mut look);
     let mut said = BTreeMap::new();
     for diagnostic in look.found {

@@ -260,6 +260,14 @@ const CASES: &[Case] = &[
         &[("metadata: {name: greet}", "metadata: {name: greet, annotations: {campanile.dev/ignore: frequent-starts}}")],
         &["needless-ignore `frequent-starts`"],
     ),
+    (
+        &[("name: hello}\nspec:", "name: hello}\nspec:\n  personas: [{name: zoe, values: {customer: {nmae: Zoë}}}]")],
+        &["wrong-persona `Zoë`"],
+    ),
+    (
+        &[("name: hello}\nspec:", "name: hello}\nspec:\n  personas: [{name: zoe, values: {customer: {name: Zoë}}}]")],
+        &[],
+    ),
 ];
 
 #[test]

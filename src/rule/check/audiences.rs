@@ -101,6 +101,9 @@ impl Checker<'_> {
             return Err(self.problem(a, message).hint(format!("lead to its {of}, as in `{entity}.{of} in …`")));
         }
         let node = Node::InAudience { var, hops, audience: name.to_owned() };
-        Ok(self.make(expr, node, Type::BOOLEAN, false))
+        // CEL places it at the word `in`; who reads it back wants all of it.
+        let end = named.args.last().map_or_else(|| self.span(expr).end, |name| self.span(name).end);
+        let span = self.span(a).start..end;
+        Ok(Typed { span, ..self.make(expr, node, Type::BOOLEAN, false) })
     }
 }

@@ -380,7 +380,8 @@ impl Checker<'_> {
             ParamType::Double => Type::DOUBLE,
             ParamType::Boolean => Type::BOOLEAN,
         };
-        Ok(self.make(expr, Node::Param(name.to_owned()), ty, false))
+        let span = self.name_span(expr, name);
+        Ok(Typed { span, ..self.make(expr, Node::Param(name.to_owned()), ty, false) })
     }
 
     fn select(&mut self, expr: &IdedExpr, operand: Value, name: &str) -> Result<Value, Problem> {

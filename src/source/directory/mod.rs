@@ -267,17 +267,7 @@ impl Folder {
     fn take_secrets(&self, manifests: &[Manifest]) {
         let mut found = BTreeMap::new();
         for manifest in manifests.iter().filter(|m| m.kind == "Secret") {
-            let mut values = Secret::new();
-            for (key, value) in manifest.object["data"].as_object().into_iter().flatten() {
-                let decoded = serde_json::from_value::<k8s_openapi::ByteString>(value.clone());
-                values.extend(
-                    decoded.ok().and_then(|bytes| String::from_utf8(bytes.0).ok()).map(|text| (key.clone(), text)),
-                );
-            }
-            for (key, value) in manifest.object["stringData"].as_object().into_iter().flatten() {
-                values.extend(value.as_str().map(|text| (key.clone(), text.to_owned())));
-            }
-            found.insert((manifest.namespace.clone(), manifest.name.clone()), values);
+            found.insert((manifest.namespace.clone(), manifest.name.clone()), manifest::secret_of(manifest));
         }
         if let Ok(mut secrets) = self.secrets.lock() {
             *secrets = found;

@@ -159,16 +159,8 @@ pub fn load(root: &Path) -> Loaded {
 
 /// Reads every manifest under `roots`, folders or files. What lies below two of them is read once.
 pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
-    let mut loaded = Loaded::default();
-    let (mut files, mut seen) = (vec![], BTreeSet::new());
-    for root in roots {
-        let before = files.len();
-        if let Err(error) = collect(root, &mut files) {
-            loaded.diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", root.display()), 0..0));
-        }
-        files[before..].sort();
-    }
-    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    let (files, diagnostics) = files_under(roots);
+    let mut loaded = Loaded { diagnostics, ..Loaded::default() };
     for path in files {
         match std::fs::read(&path) {
             Ok(bytes) => loaded.take_file(path, bytes),
@@ -179,6 +171,20 @@ pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
         }
     }
     loaded
+}
+
+/// The files under `roots` that may hold manifests, each once and in order; and why these are not all.
+pub fn files_under<'r>(roots: impl IntoIterator<Item = &'r Path>) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let (mut files, mut diagnostics, mut seen) = (vec![], vec![], BTreeSet::new());
+    for root in roots {
+        let before = files.len();
+        if let Err(error) = collect(root, &mut files) {
+            diagnostics.push(Diagnostic::new(UNREADABLE, format!("{}: {error}", root.display()), 0..0));
+        }
+        files[before..].sort();
+    }
+    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    (files, diagnostics)
 }
 
 impl Loaded {
@@ -372,6 +378,20 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= NAME_CHARS_MAX
         && name.bytes().all(|b| alnum(b) || b == b'-' || b == b'.')
         && edges.iter().all(|edge| edge.is_some_and(alnum))
+}
+
+/// The values of a Secret's manifest.
+pub fn secret_of(manifest: &Manifest) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (key, value) in manifest.object["data"].as_object().into_iter().flatten() {
+        let decoded = serde_json::from_value::<k8s_openapi::ByteString>(value.clone());
+        let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes.0).ok());
+        values.extend(text.map(|text| (key.clone(), text)));
+    }
+    for (key, value) in manifest.object["stringData"].as_object().into_iter().flatten() {
+        values.extend(value.as_str().map(|text| (key.clone(), text.to_owned())));
+    }
+    values
 }
 
 /// The labels and annotations of an object, as stored beside its spec.

@@ -164,6 +164,9 @@ fn number_limits(number: f64, schema: &Value, path: &str, found: &mut Vec<Invali
 }
 
 fn list(items: &mut [Value], schema: &Value, path: &str, found: &mut Vec<Invalid>) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
     let count = items.len() as u64;
     if let Some(max) = schema["maxItems"].as_u64().filter(|max| count > *max) {
         let message = format!("`{}` has {count} items, and at most {max} are allowed", last(path));

@@ -1,0 +1,117 @@
+//! What holds a message back at a channel step: asked as planning and sending ask it, in their order.
+
+use sea_query::{Alias, Expr, ExprTrait, Query as Statement};
+
+use super::{Row, RowView, Walker};
+use crate::{
+    plan::message::EmailPlan,
+    run::engine::once_since,
+    send::mime,
+    store::{self, campaign::Origin, ledger::Topic},
+};
+
+/// A reason that a run counts, and what is behind it.
+type Held = Option<(&'static str, String)>;
+
+impl Walker<'_> {
+    /// The messages about rows that come to the step.
+    pub(super) async fn messages(&self, step: &str, email: &EmailPlan, rows: Vec<Row>) -> store::Result<Vec<RowView>> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let known = self.sampler.read(self.store, step, self.given(&email.entity, &rows)?).await?;
+        let planned = self.planned(email, &rows).await?;
+        let mut views = vec![];
+        for row in &rows {
+            let about = known.iter().find(|about| about.item == row.item);
+            let address = about.and_then(|about| about.address.as_deref());
+            let (profile, reason) = planned
+                .iter()
+                .find(|(item, ..)| *item == row.item)
+                .map_or((None, None), |(_, profile, reason)| (profile.as_deref(), reason.as_deref()));
+            let held = match reason {
+                Some("UnmatchedProfile") => {
+                    let profile = &self.bundle().dataset.profile.entity;
+                    Some(("UnmatchedProfile", format!("no {profile} is behind it")))
+                }
+                Some(_) => Some(("Duplicate", "another row of the same person comes before it".to_owned())),
+                None => match self.sent_before(step, email, row).await? {
+                    Some(held) => Some(held),
+                    None => match self.without_consent(email, profile).await? {
+                        Some(held) => Some(held),
+                        None => self.without_address(email, address),
+                    },
+                },
+            };
+            let (reason, why) = held.map_or((None, None), |(reason, why)| (Some(reason.to_owned()), Some(why)));
+            let row = self.called(&email.entity, &row.item);
+            views.push(RowView { row, is_in: reason.is_none(), outputs: vec![], rules: vec![], reason, why });
+        }
+        Ok(views)
+    }
+
+    /// Who is behind each row, and what planning excludes of them. Ranks are of all rows of the step.
+    async fn planned(
+        &self,
+        email: &EmailPlan,
+        rows: &[Row],
+    ) -> store::Result<Vec<(String, Option<String>, Option<String>)>> {
+        let profile = &*self.bundle().dataset.profile.entity;
+        let set = self.sets.get(&email.input).cloned().unwrap_or_default();
+        let Some(entries) = email.entries(self.schema(), profile, self.plan().dialect, set) else { return Ok(vec![]) };
+        let mut select = Statement::select();
+        for name in ["item", "profile", "reason"] {
+            select.column((Alias::new("e"), Alias::new(name)));
+        }
+        select.from_subquery(entries, Alias::new("e"));
+        let item = Expr::col((Alias::new("e"), Alias::new("item")));
+        select.and_where(item.is_in(rows.iter().map(|row| row.item.clone())));
+        self.reasons(&select).await
+    }
+
+    async fn sent_before(&self, step: &str, email: &EmailPlan, row: &Row) -> store::Result<Held> {
+        let bundle = self.bundle();
+        let origin = match &self.run {
+            Some(run) => run.origin,
+            None if bundle.campaign.schedule.is_some() => Origin::Schedule,
+            None => Origin::Hand,
+        };
+        let Some(since) = once_since(email.once, bundle, origin, self.clock) else { return Ok(None) };
+        let fence = self.store.fenced([&bundle.namespace, &bundle.name, step], &row.item, since).await?;
+        // A run is not held back by itself.
+        let fence = fence.filter(|fence| self.run.as_ref().is_none_or(|run| run.no != fence.run_no));
+        Ok(fence.map(|fence| {
+            let run = fence.run.map_or_else(|| "an earlier run".to_owned(), |run| format!("run {run}"));
+            ("AlreadySent", format!("{run} sent it at {:.0}", fence.at))
+        }))
+    }
+
+    async fn without_consent(&self, email: &EmailPlan, profile: Option<&str>) -> store::Result<Held> {
+        let Some(profile) = profile.filter(|_| email.is_marketing) else { return Ok(None) };
+        let bundle = self.bundle();
+        let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
+        let topic = Topic { namespace, dataset, topic: &email.topic, channel: "email" };
+        Ok(match self.store.newest_consent(topic, profile).await? {
+            Some(consent) if consent.is_granted => None,
+            Some(consent) => {
+                let (topic, source, at) = (&email.topic, &consent.source, consent.at);
+                Some(("NoConsent", format!("opted out of {topic} at {at:.0} ({source})")))
+            }
+            None if email.is_in_by_default => None,
+            None => {
+                let topic = &email.topic;
+                Some(("NoConsent", format!("nothing is recorded for {topic}, and its default is OptedOut")))
+            }
+        })
+    }
+
+    fn without_address(&self, email: &EmailPlan, address: Option<&str>) -> Held {
+        let field = email.to.field.as_deref().unwrap_or_default();
+        let place = format!("{}.{field}", email.to.entity);
+        match address.map_or("", |address| address.trim_matches(' ')) {
+            "" => Some(("NoAddress", format!("{place} is missing"))),
+            address if !mime::is_address(address) => Some(("MalformedAddress", format!("{place} is no address"))),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A message of one channel step as a declared persona, or a real person, would get it: written by the code of a live send.
+//!
+//! What is personal is masked before the template gets it (see [`Mask`]). A template that computes with a key cannot do so
+//! with dots; it gets a plain value of the key's type then.
+
+use std::sync::Arc;
+
+use minijinja::Value;
+use sea_query::SelectStatement;
+use serde::Serialize;
+
+use super::{mask::Mask, persona};
+use crate::{
+    api::template::Persona,
+    plan::{
+        Bundle, Plan,
+        activity::Compiled,
+        message::{EmailPlan, Held, canonical},
+    },
+    rule::{FieldType, Inputs, Query},
+    run::schedule::Timetable,
+    send::{
+        job::fields_of,
+        letter::{Letter, Occasion, Purpose},
+        mime::dkim::Signer,
+        said::Said,
+        template,
+    },
+    store::{self, Sql, Store},
+};
+
+/// Before the columns that the template reads: item, profile, address, locale.
+const CARRIED: usize = 4;
+/// RFC 2606: it reaches nobody.
+const MASKED_ADDRESS: &str = "masked@example.invalid";
+
+/// A message as somebody would get it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    pub step: String,
+    pub channel: String,
+    /// The persona's name, or the key of the row; masked as that is.
+    pub who: String,
+    pub is_persona: bool,
+    /// The variant of the template; empty for its base.
+    pub locale: String,
+    pub subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// Of the whole message as it leaves, without a signature.
+    pub size_bytes: usize,
+    #[serde(skip)]
+    pub eml: Vec<u8>,
+}
+
+/// A row that a message would be about, with what the template reads of it, unmasked.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The key of the row, in its canonical text.
+    pub item: String,
+    /// The key of the person.
+    pub profile: Option<String>,
+    /// As it stands in the store; may be missing, or no address.
+    pub address: Option<String>,
+    pub locale: Option<String>,
+    fields: Vec<Value>,
+}
+
+impl About {
+    /// What is said to an address.
+    pub fn said_to(&self, address: &str) -> Said {
+        Said { to: address.to_owned(), locale: self.locale.clone(), fields: self.fields.clone() }
+    }
+}
+
+/// Writes samples of one campaign.
+pub struct Sampler {
+    pinned: Arc<(Bundle, Plan)>,
+    inputs: Inputs,
+    mask: Mask,
+}
+
+impl Sampler {
+    /// `inputs.now` is when the run would start that the messages are of.
+    pub fn new(pinned: Arc<(Bundle, Plan)>, inputs: Inputs, mask: Mask) -> Self {
+        Self { pinned, inputs, mask }
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.pinned.1
+    }
+
+    fn email(&self, step: &str) -> store::Result<(i64, &EmailPlan)> {
+        let found = self.plan().emails().find(|(_, name, _)| *name == step);
+        let lost = || store::Error::Internal(format!("`{step}` is no channel step"));
+        found.map(|(no, _, email)| (no, email)).ok_or_else(lost)
+    }
+
+    /// The letter of a step, for looking at it or as a proof.
+    ///
+    /// # Errors
+    /// [`store::Error::Internal`] when the plan lacks the step or its channel.
+    pub fn letter(&self, step: &str, purpose: Purpose, signer: Option<Signer>) -> store::Result<Letter> {
+        let (no, _) = self.email(step)?;
+        let campaign = &self.pinned.0.name;
+        let table = self.pinned.0.campaign.schedule.as_ref().and_then(|schedule| Timetable::of(schedule).ok());
+        let at = self.inputs.now;
+        let run = table.map_or_else(|| campaign.clone(), |table| table.run_name(campaign, at));
+        let occasion = Occasion { run, scheduled: at, purpose };
+        // No link of it is signed, and nothing is kept of it: it needs no secret.
+        Letter::new(&occasion, self.pinned.clone(), no, signer, &[])
+    }
+
+    /// The message for a persona, in a locale of the caller's or in its own.
+    ///
+    /// # Errors
+    /// A sentence for the template's author.
+    pub fn persona(&self, step: &str, persona: &Persona, locale: Option<&str>) -> Result<Sample, String> {
+        let (_, email) = self.email(step).map_err(|e| e.to_string())?;
+        let said = persona::said(&self.pinned.0, email, persona, locale)?;
+        let letter = self.letter(step, Purpose::Preview, None).map_err(|e| e.to_string())?;
+        let sample = self.write(&letter, email, &said)?;
+        Ok(Sample { who: persona.name.to_string(), is_persona: true, ..sample })
+    }
+
+    /// The rows of a set of the step's entity (the SELECT of their keys), in the order of their keys.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn read(&self, store: &Store, step: &str, set: SelectStatement) -> store::Result<Vec<About>> {
+        let (_, email) = self.email(step)?;
+        let lost = || store::Error::Internal(format!("{} is not in the dataset", email.entity));
+        let select = self.skinny(email, set).ok_or_else(lost)?;
+        let rows = store.fetch(Sql::query(&select, self.plan().dialect)?).await?;
+        let about = |row: &store::Row| {
+            Ok(About {
+                item: row.get(0)?,
+                profile: row.get(1)?,
+                address: row.get(2)?,
+                locale: row.get(3)?,
+                fields: fields_of(email, row, CARRIED)?,
+            })
+        };
+        rows.iter().map(about).collect()
+    }
+
+    fn skinny(&self, email: &EmailPlan, set: SelectStatement) -> Option<SelectStatement> {
+        let plan = self.plan();
+        let entity = plan.schema.entity(&email.entity)?;
+        let person = plan.schema.entity(&self.pinned.0.dataset.profile.entity)?;
+        let mut query = Query::over_set(&plan.schema, entity, plan.dialect, set.clone());
+        let item = canonical(&mut query, entity, &[]);
+        let profile = canonical(&mut query, person, &email.recipient.hops);
+        let key = query.key();
+        let marks = vec!["?"; key.len()].join(", ");
+        let seq = query.custom(&format!("row_number() OVER (ORDER BY {marks})"), key);
+        query.column(item, "item");
+        query.column(profile, "profile");
+        query.column(seq, "seq");
+        let rows = query.keys();
+        let none = |_: &str| SelectStatement::new();
+        let ground = plan.ground(&self.inputs, self.inputs.now, &none);
+        let enriched = |output: &str| {
+            let step = plan.steps.iter().find(|step| step.name == output)?;
+            let Compiled::Enrich(enrich) = &step.compiled else { return None };
+            enrich.select_over(&ground, &set)
+        };
+        email.skinny(&plan.schema, plan.dialect, rows, &["item", "profile"], &enriched)
+    }
+
+    /// The message about a row, masked as the sampler is told.
+    ///
+    /// # Errors
+    /// Why it cannot be written, without a personal value.
+    pub fn about(&self, step: &str, about: &About, locale: Option<&str>) -> Result<Sample, String> {
+        let (_, email) = self.email(step).map_err(|e| e.to_string())?;
+        let letter = self.letter(step, Purpose::Preview, None).map_err(|e| e.to_string())?;
+        let locale = locale.map(str::to_owned).or_else(|| about.locale.clone());
+        let sample = if self.mask.is_lifted() {
+            let to = about.address.as_deref().map(str::trim).filter(|a| crate::send::mime::is_address(a));
+            let said = Said { locale, ..about.said_to(to.unwrap_or(MASKED_ADDRESS)) };
+            self.write(&letter, email, &said)
+        } else {
+            let veiled = |veil| Said {
+                to: MASKED_ADDRESS.to_owned(),
+                locale: locale.clone(),
+                fields: self.veiled(email, &about.fields, veil),
+            };
+            self.write(&letter, email, &veiled(Veil::Dots))
+                .or_else(|_| self.write(&letter, email, &veiled(Veil::Plain)))
+        };
+        Ok(Sample { who: self.mask.text(&about.item), ..sample? })
+    }
+
+    fn write(&self, letter: &Letter, email: &EmailPlan, said: &Said) -> Result<Sample, String> {
+        // The person only tells that there is a link; which one, the purpose does.
+        let written = letter.written((0, 0), Some(""), said, self.inputs.now)?;
+        Ok(Sample {
+            step: letter.step.clone(),
+            channel: email.channel.clone(),
+            who: String::new(),
+            is_persona: false,
+            locale: email.template.variant(said.locale.as_deref()),
+            subject: written.words.subject,
+            text: written.words.text,
+            html: written.words.html,
+            size_bytes: written.bytes.len(),
+            eml: written.bytes,
+        })
+    }
+
+    /// What the template reads, with what is personal masked.
+    fn veiled(&self, email: &EmailPlan, fields: &[Value], veil: Veil) -> Vec<Value> {
+        let (own, extras) = fields.split_at(email.reads.len().min(fields.len()));
+        let own = email.reads.iter().zip(own).map(|(column, value)| {
+            if self.mask.hides_path(&column.path) { veil.over(value, column.ty) } else { value.clone() }
+        });
+        let extras = email.extras.iter().zip(extras).map(|(extra, value)| match &extra.held {
+            Held::Value(ty) => match self.is_open(&extra.output, &extra.column) {
+                true => value.clone(),
+                false => veil.over(value, *ty),
+            },
+            Held::List(elements) | Held::Row(_, elements) => {
+                let mut json = serde_json::to_value(value).unwrap_or_default();
+                let rows = match &mut json {
+                    serde_json::Value::Array(rows) => rows.iter_mut().collect(),
+                    row => vec![row],
+                };
+                for row in rows {
+                    for element in elements.iter().filter(|element| self.mask.hides_path(&element.path)) {
+                        if let Some(at) = row.pointer_mut(&persona::pointer(&element.names)) {
+                            veil.over_json(at, element.ty);
+                        }
+                    }
+                }
+                template::value(&json)
+            }
+        });
+        own.chain(extras).collect()
+    }
+
+    /// Whether a value that an `enrich` step added is shown.
+    fn is_open(&self, output: &str, column: &str) -> bool {
+        let step = self.plan().steps.iter().find(|step| step.name == output);
+        match step.map(|step| &step.compiled) {
+            Some(Compiled::Enrich(enrich)) => {
+                let carried = enrich.carried(column, &self.plan().schema);
+                !carried.iter().any(|(entity, field)| self.mask.hides(entity, field))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What stands in the place of a personal value.
+#[derive(Clone, Copy)]
+enum Veil {
+    Dots,
+    /// A value of the field's own type, the same for everybody.
+    Plain,
+}
+
+impl Veil {
+    /// A missing value stays missing.
+    fn over(self, value: &Value, ty: FieldType) -> Value {
+        if value.is_undefined() || value.is_none() { Value::UNDEFINED } else { template::value(&self.stand_in(ty)) }
+    }
+
+    fn over_json(self, value: &mut serde_json::Value, ty: FieldType) {
+        if !value.is_null() {
+            *value = self.stand_in(ty);
+        }
+    }
+
+    fn stand_in(self, ty: FieldType) -> serde_json::Value {
+        match (self, ty) {
+            (Self::Plain, FieldType::Integer | FieldType::Double) => 0.into(),
+            (Self::Plain, FieldType::Decimal { .. }) => "0".into(),
+            (Self::Plain, FieldType::Boolean) => false.into(),
+            (Self::Plain, FieldType::Date) => "2000-01-01".into(),
+            (Self::Plain, FieldType::Timestamp) => "2000-01-01T00:00:00Z".into(),
+            _ => super::mask::MASKED.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

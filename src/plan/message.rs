@@ -18,7 +18,10 @@ use crate::{
         Dialect, Path, Query, Schema, check_path, nearest,
         schema::{Entity, FieldType},
     },
-    send::template::{Read, Template, TemplateProblem},
+    send::{
+        mime,
+        template::{Read, Template, TemplateProblem},
+    },
 };
 
 /// Names that a template may use beside the entities, with what each has.
@@ -31,6 +34,9 @@ pub const RESERVED: [(&str, &[&str]); 5] = [
 ];
 /// The link by which the person withdraws from the campaign's topic.
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
+
+/// The column of a set that says whether the newest consent of the row's person is one.
+const GRANTED: &str = "granted";
 
 /// A message and a hint.
 type Wrong = (String, Option<String>);
@@ -193,7 +199,8 @@ impl EmailPlan {
         self.extras.iter().map(|extra| extra.output.as_str()).collect()
     }
 
-    /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, and its `place`.
+    /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
+    /// `place`, and its key as `k0 k1 …`.
     pub fn entries(
         &self,
         schema: &Schema,
@@ -225,11 +232,15 @@ impl EmailPlan {
         // A single key in its own order; several as their text.
         let place = if entity.key.len() == 1 { query.key().into_iter().next().unwrap_or(item) } else { item };
         query.column(place, "place");
+        for (index, key) in query.key().into_iter().enumerate() {
+            query.column(key, &format!("k{index}"));
+        }
         Some(query.finish())
     }
 
     /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
-    /// the template reads; of `enriched` outputs the SELECT of all that their rows have.
+    /// the template reads; of `enriched` outputs the SELECT of all that their rows have. Where the set carries `granted`,
+    /// the last column is the `refusal`.
     pub fn skinny(
         &self,
         schema: &Schema,
@@ -264,8 +275,48 @@ impl EmailPlan {
             let value = portable(&query, value, extra.stored());
             query.column(value, &format!("e{index}"));
         }
+        if carried.contains(&GRANTED) {
+            let refusal = self.refusal(&mut query);
+            query.column(refusal, "refusal");
+        }
         query.order_by(Query::set_column("seq"));
         Some(query.finish())
+    }
+
+    /// Why each row of a set with the column `granted` does not get the message when its turn comes; NULL for who does.
+    pub fn refusals(&self, schema: &Schema, dialect: Dialect, set: SelectStatement) -> Option<SelectStatement> {
+        let mut query = Query::over_set_keeping(schema, schema.entity(&self.entity)?, dialect, set);
+        let refusal = self.refusal(&mut query);
+        query.column(refusal, "refusal");
+        Some(query.finish())
+    }
+
+    /// What is decided of a person when her message's turn comes. Here and nowhere else: a preview counts by it.
+    fn refusal(&self, query: &mut Query<'_>) -> Expr {
+        let text = query.path(&self.to);
+        let address = query.custom("trim(coalesce(?, ''))", [text]);
+        let is_empty = query.custom("? = ''", [address.clone()]);
+        let pattern = Expr::val(mime::ADDRESS);
+        let matches = match query.dialect() {
+            Dialect::Postgres => "? ~ ?",
+            Dialect::Sqlite => "campanile_matches(?, ?)",
+        };
+        let matches = query.custom(matches, [address.clone(), pattern]);
+        let at = match query.dialect() {
+            Dialect::Postgres => "strpos(?, '@')",
+            Dialect::Sqlite => "instr(?, '@')",
+        };
+        let at = query.custom(at, [address.clone()]);
+        let (local, all) = (mime::LOCAL_BYTES_MAX + 1, mime::ADDRESS_BYTES_MAX);
+        let is_address = query.custom(&format!("? AND ? <= {local} AND length(?) <= {all}"), [matches, at, address]);
+        let mut cases = "WHEN ? THEN 'NoAddress' WHEN NOT (?) THEN 'MalformedAddress'".to_owned();
+        let mut parts = vec![is_empty, is_address];
+        if self.is_marketing {
+            let default = i64::from(self.is_in_by_default);
+            cases = format!("WHEN coalesce(?, {default}) <> 1 THEN 'NoConsent' {cases}");
+            parts.insert(0, Query::set_column(GRANTED));
+        }
+        query.custom(&format!("CASE {cases} END"), parts)
     }
 }
 

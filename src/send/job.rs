@@ -12,7 +12,6 @@ use super::{
     gate::Gate,
     lease::Lease,
     letter::Letter,
-    mime,
     pace::{self, Limits, Slots},
     said::{self, Said},
 };
@@ -29,8 +28,8 @@ use crate::{
     },
 };
 
-/// Before the columns that the template reads, and those of `enrich` steps: seq, item, profile, attempts, granted, slot,
-/// address, locale.
+/// Before the columns that the template reads, those of `enrich` steps, and the refusal: seq, item, profile, attempts,
+/// granted, slot, address, locale.
 const CARRIED: usize = 8;
 
 /// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
@@ -251,24 +250,18 @@ impl Job {
 
     fn judge(&self, email: &EmailPlan, row: &Row, now: Timestamp) -> store::Result<Result<Ready, Recorded>> {
         let (seq, item): (i64, String) = (row.get(0)?, row.get(1)?);
-        let (attempts, granted): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let attempts: Option<i64> = row.get(3)?;
         let end = |item: String, outcome: Outcome, reason: &str| {
             Ok(Err(Recorded { seq, item, outcome, reason: Some(reason.to_owned()), detail: None }))
         };
         if now > self.expires {
             return end(item, Outcome::Expired, "Expired");
         }
-        if email.is_marketing && !granted.map_or(email.is_in_by_default, |g| g == 1) {
-            return end(item, Outcome::Excluded, "NoConsent");
+        if let Some(reason) = row.get::<Option<String>>(CARRIED + email.reads.len() + email.extras.len())? {
+            return end(item, Outcome::Excluded, &reason);
         }
         let address = row.get::<Option<String>>(6)?.unwrap_or_default();
         let address = address.trim_matches(' ');
-        if address.is_empty() {
-            return end(item, Outcome::Excluded, "NoAddress");
-        }
-        if !mime::is_address(address) {
-            return end(item, Outcome::Excluded, "MalformedAddress");
-        }
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, executor::block_on};
 use sea_query::{PostgresQueryBuilder, QueryStatementBuilder, SchemaStatementBuilder, SqliteQueryBuilder};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _, SqlitePool,
+    migrate::Migrator,
     postgres::{PgArguments, PgConnectOptions, PgCopyIn, PgPoolOptions, PgRow},
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -16,7 +17,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 
-use super::{Error, Result, faults::Faults, merge::decimal_text};
+use super::{Error, Result, faults::Faults, merge::decimal_text, replica::Limits};
 use crate::rule::{Dialect, FieldType};
 
 /// Connections of one process to PostgreSQL; each worker and reconciler holds at most one at a time.
@@ -208,11 +209,13 @@ impl Row {
 pub(super) struct Db {
     pool: Pool,
     pub faults: Option<Arc<dyn Faults>>,
+    /// Of a store that is only read.
+    limits: Option<Limits>,
 }
 
 /// A pool of connections to one database.
 #[derive(Clone)]
-enum Pool {
+pub(super) enum Pool {
     /// SQLite has one writer at a time; waiting for it here is fair, its own busy handler is not.
     Sqlite(SqlitePool, Arc<Mutex<()>>),
     Postgres(PgPool),
@@ -232,7 +235,12 @@ impl Db {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options)
             .await?;
-        Ok(Self { pool: Pool::Postgres(pool), faults: None })
+        Ok(Self { pool: Pool::Postgres(pool), faults: None, limits: None })
+    }
+
+    /// A database that is only read.
+    pub fn reading(pool: Pool, limits: Limits) -> Self {
+        Self { pool, faults: None, limits: Some(limits) }
     }
 
     /// A SQLite file; how surely it is on the disk when a transaction is committed.
@@ -250,19 +258,19 @@ impl Db {
             .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await?;
-        Ok(Self { pool: Pool::Sqlite(pool, Arc::default()), faults: None })
+        Ok(Self { pool: Pool::Sqlite(pool, Arc::default()), faults: None, limits: None })
     }
 
     pub async fn migrate(&self) -> Result<()> {
         match &self.pool {
-            Pool::Sqlite(pool, _) => sqlx::migrate!("src/store/migrations/sqlite").run(pool).await?,
+            Pool::Sqlite(pool, _) => migrations(Dialect::Sqlite).run(pool).await?,
             Pool::Postgres(pool) => {
                 // Two processes may begin on an empty database at once: IF NOT EXISTS still fails for the later of them.
                 let create = || sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS campanile").execute(pool);
                 if create().await.is_err() {
                     create().await?;
                 }
-                sqlx::migrate!("src/store/migrations/postgres").run(pool).await?;
+                migrations(Dialect::Postgres).run(pool).await?;
             }
         }
         Ok(())
@@ -276,6 +284,9 @@ impl Db {
     }
 
     pub async fn fetch(&self, sql: Sql) -> Result<Vec<Row>> {
+        if let Some(limits) = &self.limits {
+            return limits.hold(self.fetch_now(sql)).await;
+        }
         let Some(faults) = &self.faults else { return self.fetch_now(sql).await };
         faults.call().await?;
         self.until_free().await;
@@ -329,6 +340,9 @@ impl Db {
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> Result<Tx> {
+        if self.limits.is_some() {
+            return Err(Error::Refused("this store is open for reading only".to_owned()));
+        }
         if let Some(faults) = &self.faults {
             faults.call().await?;
         }
@@ -352,6 +366,16 @@ impl Db {
             Pool::Sqlite(pool, _) => pool.close().await,
             Pool::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// What brings each database's tables to this version.
+pub(super) fn migrations(dialect: Dialect) -> &'static Migrator {
+    static SQLITE: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+    static POSTGRES: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+    match dialect {
+        Dialect::Sqlite => &SQLITE,
+        Dialect::Postgres => &POSTGRES,
     }
 }
 

@@ -232,7 +232,8 @@ pub fn waiting(
     select
 }
 
-fn granted(topic: Option<Topic<'_>>, dialect: Dialect) -> Expr {
+/// Whether the newest consent of the person `l.profile` is one: 1 or 0, NULL where there is none or nobody asks.
+pub fn granted(topic: Option<Topic<'_>>, dialect: Dialect) -> Expr {
     let Some(topic) = topic else { return Expr::cust("CAST(NULL AS BIGINT)") };
     let of = [topic.namespace, topic.dataset, topic.topic, topic.channel].map(|text| Expr::val(text.to_owned()));
     let text = "(SELECT c.granted FROM consent c WHERE c.namespace = ? AND c.dataset = ? AND c.topic = ? AND c.channel = ? \

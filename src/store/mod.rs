@@ -26,6 +26,7 @@
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`readonly`] | statements of authors, on connections that cannot write |
+//! | [`replica`] | a store that is only read |
 //! | [`recovery`] | a store that went back in time |
 //! | `functions` | what rules ask that SQLite lacks |
 //! | [`faults`] | what a simulation does to its calls |
@@ -60,13 +61,14 @@ pub mod progress;
 pub mod readonly;
 pub mod recovery;
 pub mod remainder;
+pub mod replica;
 pub mod retention;
 pub mod rows;
 pub mod tally;
 mod view;
 mod worker;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -86,6 +88,9 @@ pub enum Error {
     NotMine(String),
     #[error("{0}")]
     Refused(String),
+    /// Of a store that is only read.
+    #[error("the statement took longer than {} s", .0.as_secs_f32())]
+    TooLong(Duration),
     #[error("internal: {0}")]
     Internal(String),
 }
@@ -152,9 +157,7 @@ pub struct Store {
 impl Store {
     /// Opens `sqlite://PATH` or `postgres://…` and brings its tables to this version.
     pub async fn open(url: &str) -> Result<Self> {
-        if !url.starts_with("sqlite:") && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
-            return Err(Error::Refused("a store is sqlite://PATH or postgres://USER@HOST/DATABASE".to_owned()));
-        }
+        check_url(url)?;
         let db = db::Db::open(url).await?;
         db.migrate().await?;
         Ok(Self { db, readers: Arc::default() })
@@ -216,6 +219,13 @@ impl Store {
     pub async fn close(&self) {
         self.db.close().await;
     }
+}
+
+fn check_url(url: &str) -> Result<()> {
+    if ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(());
+    }
+    Err(Error::Refused("a store is sqlite://PATH or postgres://USER@HOST/DATABASE".to_owned()))
 }
 
 /// One of the store's own tables or views, as a query over declared tables names it.

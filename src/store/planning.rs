@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sea_query::{Alias, SelectStatement};
+use sea_query::{Alias, Expr, ExprTrait, JoinType, Query, SelectStatement};
 
 use super::{
     Bind, Result, Sql, Tx,
@@ -64,16 +64,12 @@ impl Tx {
             .bind(run.run_day)
             .bind(micros(step.expires));
         self.execute(add).await?;
-        let mut binds = vec![run.run_day.into(), run.no.into(), step.step_no.into(), step.shards.into()];
-        if let Some(since) = step.once_since {
-            let fence = [&run.namespace, &run.campaign, step.step].map(Bind::from);
-            binds.extend(fence.into_iter().chain([micros(since).into()]));
-        }
+        let fence = step.once_since.map(|since| Fence { owner: [&run.namespace, &run.campaign, step.step], since });
         let insert = Sql::around(
             "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason) WITH s AS (",
-            source,
-            &ledger_rows(dialect, step.once_since.is_some()),
-            binds,
+            &judged(source.clone(), 0, fence),
+            ledger_rows(dialect),
+            vec![run.run_day.into(), run.no.into(), step.step_no.into(), step.shards.into()],
             dialect,
         )?;
         self.execute(insert).await?;
@@ -173,27 +169,55 @@ impl Tx {
     }
 }
 
-/// The rest of the planning statement, behind the source's own SELECT.
-fn ledger_rows(dialect: Dialect, has_once: bool) -> String {
+/// `once`: nobody who got this since then gets it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Fence<'a> {
+    /// The namespace, the campaign and the step.
+    pub owner: [&'a str; 3],
+    pub since: Timestamp,
+}
+
+/// The rows of `source` (see [`Tx::plan_channel`]), each with the reason for which it is excluded when it is planned, and
+/// with so many columns `k0 k1 …` of its key. A run plans by it, and so does a preview.
+pub fn judged(source: SelectStatement, keys: usize, fence: Option<Fence<'_>>) -> SelectStatement {
+    let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
+    let mut select = Query::select();
+    let names = ["item", "profile", "place"].map(str::to_owned).into_iter().chain((0..keys).map(|at| format!("k{at}")));
+    for name in names {
+        select.column((Alias::new("e"), Alias::new(name)));
+    }
+    select.from_subquery(source, Alias::new("e"));
+    let Some(Fence { owner, since }) = fence else {
+        return select.column((Alias::new("e"), Alias::new("reason"))).to_owned();
+    };
+    let mut on =
+        column("f", "item").equals((Alias::new("e"), Alias::new("item"))).and(column("f", "at_us").gte(micros(since)));
+    for (name, value) in ["namespace", "campaign", "step"].into_iter().zip(owner) {
+        on = on.and(column("f", name).eq(value));
+    }
+    select.join_as(JoinType::LeftJoin, Alias::new("once_fence"), Alias::new("f"), on);
+    let sent = "CASE WHEN e.reason IS NOT NULL THEN e.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END";
+    select.expr_as(Expr::cust(sent), Alias::new("reason")).to_owned()
+}
+
+/// The rest of the planning statement, behind the SELECT of the rows.
+fn ledger_rows(dialect: Dialect) -> &'static str {
     // The same person has the same shard in every run. SQLite has one writer and so one shard.
-    let shard = match dialect {
-        Dialect::Sqlite => "0 * @4",
-        Dialect::Postgres => "('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @4",
-    };
-    let (reason, fence) = if has_once {
-        (
-            "CASE WHEN s.reason IS NOT NULL THEN s.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END",
-            " LEFT JOIN once_fence f ON f.namespace = @5 AND f.campaign = @6 AND f.step = @7 AND f.item = s.item AND f.at_us >= @8",
-        )
-    } else {
-        ("s.reason", "")
-    };
-    format!(
-        ") SELECT @1, @2, @3, q.shard, \
-           row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
-           q.item, 0, q.profile, q.reason \
-         FROM (SELECT s.item, s.profile, s.place, {shard} AS shard, {reason} AS reason FROM s{fence}) q"
-    )
+    match dialect {
+        Dialect::Sqlite => {
+            ") SELECT @1, @2, @3, q.shard, \
+               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
+               q.item, 0, q.profile, q.reason \
+             FROM (SELECT s.item, s.profile, s.place, 0 * @4 AS shard, s.reason FROM s) q"
+        }
+        Dialect::Postgres => {
+            ") SELECT @1, @2, @3, q.shard, \
+               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
+               q.item, 0, q.profile, q.reason \
+             FROM (SELECT s.item, s.profile, s.place, s.reason, \
+               ('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @4 AS shard FROM s) q"
+        }
+    }
 }
 
 const EXCLUDE: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, at_us) \

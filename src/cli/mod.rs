@@ -8,6 +8,7 @@ mod doubt;
 mod get;
 mod handles;
 mod home;
+mod plan;
 mod preview;
 mod proof;
 mod render;
@@ -76,6 +77,8 @@ enum Command {
     Store(store::StoreCommand),
     /// Finds all that is wrong with manifests, and what is suspect, without a store or a cluster.
     Validate(validate::Args),
+    /// Says what a change will do, to whom and when, without doing it.
+    Plan(plan::Args),
     /// Shows which runs would start between two instants, and what gets into each other's way.
     Simulate(simulate::Args),
     /// Writes the CustomResourceDefinitions.
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Store(command) => store::run(command).await,
             Command::Validate(args) => validate::run(&args),
+            Command::Plan(args) => plan::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Crds(args) => crds::run(&args),
             Command::Schema(args) => schema::run(&args),

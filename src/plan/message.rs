@@ -11,7 +11,7 @@ use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use self::extra::Extras;
 pub use self::extra::{Element, Extra, Held};
-use super::{Finding, Ref, activity::Enriched};
+use super::{Bundle, Finding, Ref, activity::Enriched};
 use crate::{
     api::{duration::Duration, step::Record},
     rule::{
@@ -22,6 +22,7 @@ use crate::{
         mime,
         template::{Read, Template, TemplateProblem},
     },
+    store::ledger::Topic,
 };
 
 /// Names that a template may use beside the entities, with what each has.
@@ -197,6 +198,12 @@ impl EmailPlan {
     /// The outputs of `enrich` steps that the template reads.
     pub fn enriched_by(&self) -> BTreeSet<&str> {
         self.extras.iter().map(|extra| extra.output.as_str()).collect()
+    }
+
+    /// Whose consent is asked of each person; absent where none is needed.
+    pub fn asks<'a>(&'a self, bundle: &'a Bundle) -> Option<Topic<'a>> {
+        let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
+        self.is_marketing.then_some(Topic { namespace, dataset, topic: &self.topic, channel: "email" })
     }
 
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its

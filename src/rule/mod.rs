@@ -15,6 +15,7 @@ pub mod clause;
 mod doubt;
 mod fault;
 mod lower;
+pub mod negation;
 mod number;
 mod path;
 mod pattern;

@@ -26,7 +26,7 @@ use crate::{
     rule::{Dialect, Inputs, Path, Query, Schema},
     store::{
         self, Store, Tx,
-        audience::{Evaluated, Kept, kept_keys},
+        audience::{Evaluated, Kept, Known, kept_keys},
         entity::Place,
         rows::{Batch, Target},
     },
@@ -81,8 +81,7 @@ impl Held {
 
     /// An audience that was evaluated and is outside its guard.
     pub fn outside(name: &str, evaluated: Evaluated, is_own: bool, why: &str) -> Self {
-        let why = format!("audience `{name}` is outside its guard: {why}");
-        Self { why, evaluated: Some((name.to_owned(), evaluated, is_own)) }
+        Self { why: outside_guard(name, why), evaluated: Some((name.to_owned(), evaluated, is_own)) }
     }
 
     /// Notes it, now that the transaction in which it was found is gone.
@@ -106,27 +105,17 @@ pub async fn weigh(
     counted: &BTreeSet<&str>,
     (scheduled, now): (Timestamp, Timestamp),
 ) -> store::Result<Result<Inputs, Held>> {
-    let (mut kept, mut guarded) = (BTreeMap::new(), vec![]);
+    let mut known = BTreeMap::new();
     for set in ground.sets.iter() {
-        let known = tx.audience(ground.namespace, &set.name).await?;
-        let is_guarded = known.is_guarded();
-        if let Some(stands) = known.kept.filter(|stands| set.stands_in(stands)) {
-            if let Some(why) = &known.outside {
-                let why = format!("audience `{}` is outside its guard: {why}", set.name);
-                return Ok(Err(Held::because(why)));
-            }
-            // A run that starts at nine reads what was refreshed at nine.
-            if known.last.is_some_and(|last| set.due(last.at, scheduled.min(now)).is_some()) {
-                return Ok(Err(Held::because(format!("audience `{}` is due to be refreshed", set.name))));
-            }
-            kept.insert(set.name.clone(), stands);
-        } else if is_guarded && set.is_on_demand() && !counted.contains(&*set.name) {
-            guarded.push(set);
-        }
+        known.insert(set.name.clone(), tx.audience(ground.namespace, &set.name).await?);
+    }
+    let Standing { kept, guarded, held } = stand(ground, counted, &known, (scheduled, now));
+    if let Some(why) = held {
+        return Ok(Err(Held::because(why)));
     }
     let inputs = match ground.sets.inputs((ground.schema, ground.dialect), scheduled, &kept) {
         Ok(inputs) => inputs,
-        Err(name) => return Ok(Err(Held::because(format!("audience `{name}` has not been filled yet")))),
+        Err(name) => return Ok(Err(Held::because(unfilled(&name)))),
     };
     for set in guarded {
         let Some(select) = inputs.audiences.get(&set.name) else { continue };
@@ -139,6 +128,52 @@ pub async fn weigh(
         }
     }
     Ok(Ok(inputs))
+}
+
+/// How a run finds its audiences before anything is evaluated.
+pub struct Standing<'a> {
+    /// The keys that are read as they stand.
+    pub kept: BTreeMap<String, Kept>,
+    /// Those that are evaluated and weighed where the run begins.
+    pub guarded: Vec<&'a Set>,
+    /// Why the run is held, if it is.
+    pub held: Option<String>,
+}
+
+/// Decides by what is `known` of each audience how a run finds it, and so does a preview.
+pub fn stand<'a>(
+    ground: &Ground<'a>,
+    counted: &BTreeSet<&str>,
+    known: &BTreeMap<String, Known>,
+    (scheduled, now): (Timestamp, Timestamp),
+) -> Standing<'a> {
+    let mut standing = Standing { kept: BTreeMap::new(), guarded: vec![], held: None };
+    for set in ground.sets.iter() {
+        let Some(known) = known.get(&set.name) else { continue };
+        if let Some(stands) = known.kept.clone().filter(|stands| set.stands_in(stands)) {
+            if let Some(why) = &known.outside {
+                standing.held.get_or_insert_with(|| outside_guard(&set.name, why));
+            }
+            // A run that starts at nine reads what was refreshed at nine.
+            if known.last.is_some_and(|last| set.due(last.at, scheduled.min(now)).is_some()) {
+                standing.held.get_or_insert_with(|| format!("audience `{}` is due to be refreshed", set.name));
+            }
+            standing.kept.insert(set.name.clone(), stands);
+        } else if known.is_guarded() && set.is_on_demand() && !counted.contains(&*set.name) {
+            standing.guarded.push(set);
+        }
+    }
+    standing
+}
+
+/// Why a run does not begin, in words.
+pub fn outside_guard(name: &str, why: &str) -> String {
+    format!("audience `{name}` is outside its guard: {why}")
+}
+
+/// Why a run does not begin, in words.
+pub fn unfilled(name: &str) -> String {
+    format!("audience `{name}` has not been filled yet")
 }
 
 /// What rules read of audiences as they stand now; of none, where that cannot be told.
@@ -208,7 +243,7 @@ pub async fn evaluate(
     }
     let inputs = match ground.sets.inputs((ground.schema, ground.dialect), nominal, &kept) {
         Ok(inputs) => inputs,
-        Err(name) => return Ok(Err(format!("audience `{name}` has not been filled yet"))),
+        Err(name) => return Ok(Err(unfilled(&name))),
     };
     let select = inputs.audiences.get(&set.name).cloned().unwrap_or_default();
     let keys = ground.entity(&set.entity)?;

@@ -14,12 +14,22 @@ use crate::{
 /// The fault in words; `error` itself where no rule admits it.
 pub async fn explain(store: &Store, plan: &Plan, inputs: &Inputs, error: store::Error) -> store::Error {
     match find(store, plan, inputs).await {
-        Ok(Some(words)) => store::Error::Refused(words),
+        Ok(Some(Fault { place, row })) => store::Error::Refused(format!("{place} for {row}")),
         _ => error,
     }
 }
 
-async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Option<String>> {
+/// Where a rule faulted, and for which row.
+pub struct Fault {
+    /// The step, the part of the rule and what is wrong with it.
+    pub place: String,
+    /// The entity and the key: nothing for a page that others see.
+    pub row: String,
+}
+
+/// # Errors
+/// Of the store.
+pub async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Option<Fault>> {
     let sets = plan.chained(inputs, inputs.now);
     for step in &plan.steps {
         let input = |name: &str| sets.get(name).cloned().unwrap_or_else(Query::select);
@@ -31,14 +41,9 @@ async fn find(store: &Store, plan: &Plan, inputs: &Inputs) -> store::Result<Opti
             let key: Vec<String> = (1..=keys).map(|at| row.get(at)).collect::<store::Result<_>>()?;
             let Some(place) = places.get(index) else { continue };
             let what = if place.is_division { "divides by zero or overflows" } else { "overflows" };
-            return Ok(Some(format!(
-                "step `{}`: `{}` ({}:{} of the rule) {what} for {entity} {}",
-                step.name,
-                place.text,
-                place.line,
-                place.column,
-                key.join(", ")
-            )));
+            let text = &place.text;
+            let place = format!("step `{}`: `{text}` ({}:{} of the rule) {what}", step.name, place.line, place.column);
+            return Ok(Some(Fault { place, row: format!("{entity} {}", key.join(", ")) }));
         }
     }
     Ok(None)

@@ -24,7 +24,7 @@ use crate::{
         self, Row, Sql, Tx,
         campaign::Run,
         entity::work_table,
-        ledger::{self, Deferral, Group, Outcome, Part, Recorded, Topic},
+        ledger::{self, Deferral, Group, Outcome, Part, Recorded},
     },
 };
 
@@ -156,14 +156,7 @@ impl Job {
         let email = self.email()?;
         let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
         let entity = self.entity(email)?;
-        let topic = Topic {
-            namespace: &bundle.namespace,
-            dataset: &bundle.campaign.dataset,
-            topic: &email.topic,
-            channel: "email",
-        };
-        let topic = email.is_marketing.then_some(topic);
-        let set = ledger::waiting(part, group, worker, entity, topic, plan.dialect);
+        let set = ledger::waiting(part, group, worker, entity, email.asks(bundle), plan.dialect);
         let enriched = |output: &str| self.enriched(output);
         let carried = ["seq", "item", "profile", "attempts", "granted", "slot"];
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));

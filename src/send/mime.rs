@@ -11,8 +11,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use self::body::{Encoding, LINE_BYTES_MAX, clean, has_boundary};
 
 /// RFC 5321, section 4.5.3.1: a local part of 64, a path of 256 octets with its angle brackets.
-const LOCAL_BYTES_MAX: usize = 64;
-const ADDRESS_BYTES_MAX: usize = 254;
+pub const LOCAL_BYTES_MAX: usize = 64;
+pub const ADDRESS_BYTES_MAX: usize = 254;
+/// What [`is_address`] takes, but for the two lengths above, as both databases read it.
+pub const ADDRESS: &str = "^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\
+    @[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$";
 const LABEL_BYTES_MAX: usize = 63;
 /// Longer ones are cut by every mail reader; a template that makes one has a loop in its subject.
 const SUBJECT_CHARS_MAX: usize = 998;

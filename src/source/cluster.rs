@@ -3,7 +3,7 @@
 //! A malformed object is an error on that object, never a dead watch: objects are read untyped.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -82,6 +82,28 @@ impl Cluster {
             mark_of(&object.key, &object.spec, &object.status)
         };
         Ok(runs.into_iter().filter_map(mark).collect())
+    }
+
+    /// All that is declared there, as manifests: without status, and without what only a server adds.
+    ///
+    /// # Errors
+    /// If the API server does not answer or refuses.
+    pub async fn declared(&self) -> Result<Vec<Value>, Failure> {
+        let mut found = vec![];
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::CampaignRun) {
+            let objects = bounded(self.all(kind).list(&ListParams::default())).await?.map_err(failure)?;
+            found.extend(objects.into_iter().map(|object| {
+                let annotations = object.annotations().iter().filter(|(name, _)| name.starts_with("campanile.dev/"));
+                let annotations: BTreeMap<_, _> = annotations.collect();
+                json!({
+                    "apiVersion": format!("{GROUP}/{VERSION}"),
+                    "kind": kind.as_str(),
+                    "metadata": {"name": object.name_any(), "namespace": object.namespace(), "annotations": annotations},
+                    "spec": object.data["spec"],
+                })
+            }));
+        }
+        Ok(found)
     }
 
     fn all(&self, kind: Kind) -> Api<DynamicObject> {

@@ -103,10 +103,28 @@ impl Known {
         self.guard.is_some()
     }
 
-    /// Why a set of this size is outside the guard that is declared now, if it is.
-    fn judge(&self, size: i64) -> Option<String> {
+    /// Why a set of this size is outside the guard that is declared now, if it is. A set that was read with parameters of
+    /// a run's own (`is_own`) is measured by the guard's limits only: its size says nothing about the next one's.
+    pub fn objection(&self, size: i64, is_own: bool) -> Option<String> {
         let guard: Guard = serde_json::from_str(self.guard.as_deref()?).ok()?;
-        guard.objection(size, self.baseline, self.accepted)
+        guard.objection(size, self.baseline.filter(|_| !is_own), self.accepted)
+    }
+
+    /// Under a guard and a size that a person let pass: what that means for the set that stands.
+    ///
+    /// # Errors
+    /// If the guard cannot be written as JSON, which would be a fault of ours.
+    pub fn declared(mut self, guard: Option<&Guard>, accepted: Option<i64>) -> Result<Self> {
+        let text = guard.map(serde_json::to_string).transpose().map_err(|e| Error::Internal(e.to_string()))?;
+        if self.guard == text && self.accepted == accepted {
+            return Ok(self);
+        }
+        (self.guard, self.accepted) = (text, accepted);
+        self.outside = self.last.and_then(|last| self.objection(last.size, false));
+        if let Some(last) = self.last.filter(|_| self.outside.is_none()) {
+            self.baseline = Some(last.size);
+        }
+        Ok(self)
     }
 }
 
@@ -126,19 +144,13 @@ impl Store {
         guard: Option<&Guard>,
         accepted: Option<i64>,
     ) -> Result<Known> {
-        let text = guard.map(serde_json::to_string).transpose().map_err(|e| Error::Internal(e.to_string()))?;
-        let mut found = self.audience(namespace, name).await?;
-        if found.guard == text && found.accepted == accepted {
+        let found = self.audience(namespace, name).await?;
+        if found == found.clone().declared(guard, accepted)? {
             return Ok(found);
         }
         let mut tx = self.begin().await?;
         tx.lock_audience(namespace, name).await?;
-        found = tx.audience(namespace, name).await?;
-        (found.guard, found.accepted) = (text, accepted);
-        found.outside = found.last.and_then(|last| found.judge(last.size));
-        if let Some(last) = found.last.filter(|_| found.outside.is_none()) {
-            found.baseline = Some(last.size);
-        }
+        let found = tx.audience(namespace, name).await?.declared(guard, accepted)?;
         let sql = "UPDATE audience SET guard = $3, accepted = $4, outside = $5, baseline = $6 WHERE namespace = $1 AND name = $2";
         let sql = Sql::new(sql)
             .bind(namespace)
@@ -243,8 +255,7 @@ impl Tx {
     }
 
     /// Notes how large an audience was when it was evaluated, and how many kept keys have no row; why the set is
-    /// outside its guard, if it is. A set that was read with parameters of a run's own (`is_own`) is measured by the
-    /// guard's limits only: its size says nothing about the next one's.
+    /// outside its guard, if it is (see [`Known::objection`]).
     pub async fn note_evaluated(
         &mut self,
         (namespace, name): (&str, &str),
@@ -253,11 +264,7 @@ impl Tx {
         is_own: bool,
     ) -> Result<Option<String>> {
         self.lock_audience(namespace, name).await?;
-        let mut found = self.audience(namespace, name).await?;
-        if is_own {
-            found.baseline = None;
-        }
-        let outside = found.judge(evaluated.size);
+        let outside = self.audience(namespace, name).await?.objection(evaluated.size, is_own);
         let baseline = (outside.is_none() && !is_own).then_some(evaluated.size);
         let sql = "UPDATE audience SET size = $3, profiles = $4, at_us = $5, took_ms = $6, unmatched = $7, outside = $8, \
                    baseline = COALESCE($9, baseline) WHERE namespace = $1 AND name = $2";

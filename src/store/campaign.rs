@@ -9,6 +9,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use super::{Bind, Error, Result, Row, Sql, Store, Tx, instant, micros};
+use crate::api::CampaignSpec;
 
 /// What a campaign's name carries from one look to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Who will most likely ask for the next run of a campaign.
+    pub fn expected(campaign: &CampaignSpec) -> Self {
+        if campaign.schedule.is_some() { Self::Schedule } else { Self::Hand }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Schedule => "Schedule",

@@ -117,6 +117,11 @@ impl Sql {
         Self { text: Cow::Owned(text), binds: vec![] }
     }
 
+    /// Whether the statement holds an identifier, given as it is quoted.
+    pub fn names(&self, quoted: &str) -> bool {
+        self.text.contains(quoted)
+    }
+
     /// Text that this module's siblings composed from quoted identifiers and constants.
     pub(super) fn composed(text: String, binds: Vec<Bind>) -> Self {
         Self { text: Cow::Owned(text), binds }

@@ -216,11 +216,37 @@ impl Store {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The entities of a Dataset that have a table here, with the type of each column in words; of a view, whose columns
+    /// are the declared ones, nothing.
+    pub async fn columns_there(&self, place: Place<'_>) -> Result<BTreeMap<String, Option<BTreeMap<String, String>>>> {
+        let sql = "SELECT entity, shape FROM shape WHERE namespace = $1 AND dataset = $2";
+        let rows = self.fetch(Sql::new(sql).bind(place.namespace).bind(place.dataset)).await?;
+        let columns = |text: String| serde_json::from_str::<Shape>(&text).ok().map(|shape| shape.columns);
+        rows.iter().map(|row| Ok((row.get(0)?, columns(row.get(1)?)))).collect()
+    }
+
     /// How many rows an entity's table holds.
     pub async fn entity_rows(&self, place: Place<'_>, entity: &str) -> Result<i64> {
         let count =
             Query::select().expr(sea_query::Expr::cust("count(*)")).from(table_ref(&place.table(entity))).to_owned();
         self.fetch_one(Sql::query(&count, place.dialect)?).await?.map_or(Ok(0), |row| row.get(0))
+    }
+
+    /// About how many rows an entity's table holds, without reading them: as the planner knows it on PostgreSQL; on SQLite
+    /// no fewer than there are.
+    pub async fn rows_about(&self, place: Place<'_>, entity: &str) -> Result<i64> {
+        let name = place.table_name(entity);
+        let row = match place.dialect {
+            Dialect::Postgres => {
+                let sql = "SELECT CAST(greatest(reltuples, 0) AS BIGINT) FROM pg_class WHERE oid = to_regclass($1)";
+                self.fetch_one(Sql::new(sql).bind(name)).await?
+            }
+            Dialect::Sqlite => {
+                let sql = format!("SELECT coalesce(max(rowid), 0) FROM {name}");
+                self.fetch_one(Sql::composed(sql, vec![])).await?
+            }
+        };
+        row.map_or(Ok(0), |row| row.get(0))
     }
 
     /// Tells the planner what a table holds now, if `rows` more than a tenth of it, and not few, have come at once:
@@ -229,12 +255,8 @@ impl Store {
         if place.dialect != Dialect::Postgres || rows < DESCRIBED_ROWS_MIN {
             return Ok(());
         }
-        let table = place.table_name(entity);
-        let known = "SELECT CAST(reltuples AS BIGINT) FROM pg_class WHERE oid = to_regclass($1)";
-        let row = self.fetch_one(Sql::composed(known.to_owned(), vec![(&table).into()])).await?;
-        let known: i64 = row.map_or(Ok(0), |row| row.get(0))?;
-        if rows >= known / 10 {
-            self.execute(Sql::composed(format!("ANALYZE {table}"), vec![])).await?;
+        if rows >= self.rows_about(place, entity).await? / 10 {
+            self.execute(Sql::composed(format!("ANALYZE {}", place.table_name(entity)), vec![])).await?;
         }
         Ok(())
     }

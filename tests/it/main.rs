@@ -29,6 +29,7 @@ mod metrics;
 mod nothing_twice;
 mod person;
 mod pipelines;
+mod plan_equals_run;
 mod rates;
 mod reruns;
 mod restores;

@@ -26,7 +26,7 @@ impl Report {
 }
 
 /// A path as others find it: relative to `base` where it lies below, with `/`.
-fn relative(path: &Path, base: &Path) -> String {
+pub(super) fn relative(path: &Path, base: &Path) -> String {
     let path = path.strip_prefix(base).unwrap_or(path);
     let parts = path.components().filter(|part| *part != std::path::Component::CurDir);
     let text: Vec<_> = parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();

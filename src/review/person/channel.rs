@@ -7,7 +7,7 @@ use crate::{
     plan::message::EmailPlan,
     run::engine::once_since,
     send::mime,
-    store::{self, campaign::Origin, ledger::Topic},
+    store::{self, campaign::Origin},
 };
 
 /// A reason that a run counts, and what is behind it.
@@ -71,11 +71,7 @@ impl Walker<'_> {
 
     async fn sent_before(&self, step: &str, email: &EmailPlan, row: &Row) -> store::Result<Held> {
         let bundle = self.bundle();
-        let origin = match &self.run {
-            Some(run) => run.origin,
-            None if bundle.campaign.schedule.is_some() => Origin::Schedule,
-            None => Origin::Hand,
-        };
+        let origin = self.run.as_ref().map_or_else(|| Origin::expected(&bundle.campaign), |run| run.origin);
         let Some(since) = once_since(email.once, bundle, origin, self.clock) else { return Ok(None) };
         let fence = self.store.fenced([&bundle.namespace, &bundle.name, step], &row.item, since).await?;
         // A run is not held back by itself.
@@ -87,10 +83,7 @@ impl Walker<'_> {
     }
 
     async fn without_consent(&self, email: &EmailPlan, profile: Option<&str>) -> store::Result<Held> {
-        let Some(profile) = profile.filter(|_| email.is_marketing) else { return Ok(None) };
-        let bundle = self.bundle();
-        let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
-        let topic = Topic { namespace, dataset, topic: &email.topic, channel: "email" };
+        let Some((profile, topic)) = profile.zip(email.asks(self.bundle())) else { return Ok(None) };
         Ok(match self.store.newest_consent(topic, profile).await? {
             Some(consent) if consent.is_granted => None,
             Some(consent) => {

@@ -1,0 +1,184 @@
+//! `campanile plan PATH…`: what a change will do, to whom and when. Nothing is written, but for the report.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args as ClapArgs, ValueEnum};
+use jiff::Timestamp;
+
+use super::{End, put};
+use crate::{
+    api::duration::Duration,
+    clock::Clock,
+    review::{
+        base::{self, Base},
+        report::{Report, compose::Request, figure::Telling, html, json, markdown, text},
+        tree::Tree,
+    },
+    source::cluster::Cluster,
+    store::{Store, replica::STATEMENT_TIME_MAX},
+};
+
+/// Where `campanile run` has its store.
+const STORE: &str = ".campanile/store.db";
+
+#[derive(ClapArgs)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of its own.
+pub struct Args {
+    /// Folders or files with manifests.
+    #[arg(required_unless_present = "schema")]
+    path: Vec<PathBuf>,
+    /// The store in which rows are counted; it is only read. Without it that of a `campanile run` in this folder.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    store: Option<String>,
+    /// What the change is compared with: a git revision, a folder, or `cluster`. Without it every campaign is told.
+    #[arg(long, value_name = "REV|DIR|cluster")]
+    base: Option<String>,
+    /// Count in a private store that is filled with the manifests' own files, and gone afterwards.
+    #[arg(long)]
+    data: bool,
+    /// `now` of rules and schedules, instead of the machine's time.
+    #[arg(long, value_name = "T")]
+    now: Option<Timestamp>,
+    /// How the report is written.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Write it into this file instead of to stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// For a change by a stranger: no count is exact and none under 10 is told, and no statement of hers is run.
+    #[arg(long)]
+    untrusted: bool,
+    /// Show messages to some real people, masked; only on a terminal.
+    #[arg(long)]
+    real_samples: bool,
+    /// Count only so much of the rows, such as 10%: figures are estimates then.
+    #[arg(long, value_name = "N%", value_parser = percent)]
+    sample: Option<u8>,
+    /// How long a statement may take; what takes longer is unknown.
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Duration>,
+    /// How many rows of tables the counting of one campaign may read; what needs more is unknown.
+    #[arg(long, value_name = "N")]
+    max_rows: Option<i64>,
+    /// Write the JSON Schema of `-o json`.
+    #[arg(long)]
+    schema: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Markdown,
+    Html,
+    Json,
+}
+
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.trim_end_matches('%').parse::<u8>().ok().filter(|n| (1..=100).contains(n));
+    number.ok_or_else(|| "it is a share of 1% to 100%".to_owned())
+}
+
+pub async fn run(args: Args) -> End {
+    match plan(&args).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+async fn plan(args: &Args) -> Result<End, End> {
+    if args.schema {
+        put(format!("{:#}\n", json::schema()).as_bytes())?;
+        return Ok(End::Done);
+    }
+    if let Some(path) = args.path.iter().find(|path| !path.exists()) {
+        return Err(End::Wrong(format!("{}: no such file or folder", path.display()), None));
+    }
+    if args.real_samples && (args.out.is_some() || args.output != Output::Text || !std::io::stdout().is_terminal()) {
+        let hint = "declare `personas` in the MessageTemplate: they are shown everywhere";
+        let message = "--real-samples shows messages to people, and so only as text on a terminal";
+        return Err(End::Wrong(message.to_owned(), Some(hint.to_owned())));
+    }
+    let clock = args.now.map_or_else(Clock::system, Clock::starting_at);
+    let head = Tree::read(&args.path);
+    let base = match &args.base {
+        Some(text) => {
+            let base = Base::named(text);
+            Some((base_tree(&args.path, &base).await?, base))
+        }
+        None => None,
+    };
+    let (store, counted) = open(args).await?;
+    let folder = std::env::current_dir().unwrap_or_default();
+    let request = Request {
+        head: &head,
+        base: base.as_ref().map(|(tree, base)| (tree, base)),
+        store: store.as_ref(),
+        counted,
+        now: clock.now(),
+        telling: Telling { is_untrusted: args.untrusted, sample_percent: args.sample },
+        has_real_samples: args.real_samples,
+        rows_max: args.max_rows,
+        folder: &folder,
+    };
+    let report = request.compose().await;
+    if let Some(store) = &store {
+        store.close().await;
+    }
+    let written = write(&report, args.output, args.out.is_none() && is_coloured())?;
+    match &args.out {
+        Some(path) => {
+            std::fs::write(path, written).map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?
+        }
+        None => put(written.as_bytes())?,
+    }
+    // What is right was planned all the same.
+    Ok(if head.errors().is_empty() { End::Done } else { End::Refused })
+}
+
+async fn base_tree(paths: &[PathBuf], base: &Base) -> Result<Tree, End> {
+    match base {
+        Base::Folder(path) => Ok(Tree::read(&[path])),
+        Base::Revision(revision) => base::at_revision(paths, revision).map_err(|why| {
+            let hint = "a base is a revision that this clone has, a folder, or `cluster`";
+            End::Wrong(why, Some(hint.to_owned()))
+        }),
+        Base::Cluster => {
+            let lost = |error: &dyn std::fmt::Display| End::Wrong(format!("the cluster: {error}"), None);
+            let client = kube::Client::try_default().await.map_err(|e| lost(&e))?;
+            let objects = Cluster::new(client, None).declared().await.map_err(|e| lost(&e))?;
+            Ok(base::of_objects(objects))
+        }
+    }
+}
+
+/// The store to count in, and what it is, or why there is none.
+async fn open(args: &Args) -> Result<(Option<Store>, String), End> {
+    let time_max = args.timeout.map_or(STATEMENT_TIME_MAX, Duration::as_std);
+    let url = match &args.store {
+        Some(url) => url.clone(),
+        None if Path::new(STORE).exists() => format!("sqlite://{STORE}"),
+        None => return Ok((None, "no store was named (--store), so nobody was counted".to_owned())),
+    };
+    let store = Store::open_readonly_within(&url, time_max).await.map_err(|error| match error {
+        crate::store::Error::Refused(message) => End::Wrong(message, None),
+        other => End::from(other),
+    })?;
+    let kind = if url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" };
+    let sample = args.sample.map(|n| format!(", in a sample of {n}%")).unwrap_or_default();
+    Ok((Some(store), format!("in the {kind} store, which was only read{sample}")))
+}
+
+fn write(report: &Report, output: Output, is_coloured: bool) -> Result<String, End> {
+    Ok(match output {
+        Output::Text => text::write(report, is_coloured),
+        Output::Markdown => markdown::write(report, markdown::CHARS_MAX),
+        Output::Html => html::write(report),
+        Output::Json => json::write(report).map_err(|e| End::Wrong(e.to_string(), None))?,
+    })
+}
+
+fn is_coloured() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

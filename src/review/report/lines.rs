@@ -1,0 +1,107 @@
+//! The sentences that all faces for people share.
+
+use super::{CampaignView, Change, ObjectChange, Report, SampleView, Tally, called, figure::grouped};
+
+/// A reason for which somebody gets no message, in words.
+pub fn reason(reason: &str) -> &'static str {
+    match reason {
+        "NoConsent" => "has not agreed to the topic",
+        "NoAddress" => "has no address",
+        "MalformedAddress" => "has an address that is none",
+        "UnmatchedProfile" => "nobody is behind the row",
+        "Duplicate" => "another row of the same person comes first",
+        "AlreadySent" => "got it before",
+        _ => "is held back",
+    }
+}
+
+/// `1,204 (+12 against base)`.
+pub fn tally(tally: &Tally) -> String {
+    let changes = tally.changes();
+    if changes.is_empty() { tally.now.to_string() } else { format!("{} ({})", tally.now, changes.join(", ")) }
+}
+
+/// `Campaign greeting changed`.
+pub fn object(object: &ObjectChange) -> String {
+    let how = match object.change {
+        Change::Added => "is new",
+        Change::Changed => "changed",
+        Change::Removed => "is removed",
+    };
+    format!("{} {} {how}", object.kind, called(&object.namespace, &object.name))
+}
+
+/// What the figures of a campaign come to, in one line.
+pub fn headline(view: &CampaignView) -> String {
+    match &view.unknown {
+        Some(why) => format!("how many get it is unknown: {why}"),
+        None => {
+            let sent = view.sent();
+            let messages = if sent.now.value() == Some(1) { "message" } else { "messages" };
+            let next = view.schedule.next.first().map(|next| format!("; next start {next}")).unwrap_or_default();
+            format!("{} {messages}{next}", tally(&sent))
+        }
+    }
+}
+
+/// What is compared with what, on which rows.
+pub fn ground(report: &Report) -> Vec<String> {
+    let mut lines = vec![];
+    if let Some(base) = &report.base {
+        lines.push(format!("Compared with {base}."));
+    }
+    lines.push(format!("Counted: {}.", report.counted));
+    if report.untrusted {
+        lines.push("Counts are rounded to tens, and those under 10 are not told.".to_owned());
+    }
+    lines
+}
+
+/// `mail for zoe (it), 1,234 bytes`.
+pub fn sample(sample: &SampleView) -> String {
+    let locale = if sample.locale.is_empty() { String::new() } else { format!(" ({})", sample.locale) };
+    let who = if sample.is_persona { sample.who.clone() } else { format!("somebody real, masked {}", sample.who) };
+    match &sample.problem {
+        Some(problem) => format!("{} for {who}: cannot be written: {problem}", sample.step),
+        None => {
+            let size = u64::try_from(sample.size_bytes).unwrap_or(u64::MAX);
+            format!("{} for {who}{locale}, {} bytes", sample.step, grouped(size))
+        }
+    }
+}
+
+/// Negations that let people in only because something is missing.
+pub fn negations(view: &CampaignView) -> Vec<String> {
+    let line = |n: &super::NegationView| {
+        format!("{}: {} in only because {} is missing (`{}`)", n.output, n.rows, n.fields.join(" or "), n.clause)
+    };
+    view.negations.iter().map(line).collect()
+}
+
+pub fn overlaps(view: &CampaignView) -> Vec<String> {
+    let line = |o: &super::OverlapView| format!("{} starts {}: {} people are in both", o.campaign, o.starts, o.people);
+    view.overlaps.iter().map(line).collect()
+}
+
+/// `2 errors, 1 warning`, where there are any.
+pub fn findings(report: &Report) -> Option<String> {
+    let count = |severity: &str| report.findings.iter().filter(|f| f.severity == severity).count();
+    let many = |n: usize, what: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        n => Some(format!("{n} {what}s")),
+    };
+    let found: Vec<String> =
+        [many(count("error"), "error"), many(count("warning"), "warning")].into_iter().flatten().collect();
+    (!found.is_empty()).then(|| found.join(", "))
+}
+
+/// `town.yaml:12:3: error[unknown-name]: …`.
+pub fn finding(finding: &super::FindingView) -> String {
+    let place = match (&finding.file, finding.line, finding.column) {
+        (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
+        _ => String::new(),
+    };
+    let hint = finding.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{place}{}[{}]: {}{hint}", finding.severity, finding.id, finding.message)
+}

@@ -10,6 +10,7 @@ mod handles;
 mod home;
 mod plan;
 mod preview;
+mod private;
 mod proof;
 mod render;
 mod requests;

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 
-use super::{End, put};
+use super::{End, private::Private, put};
 use crate::{
     api::duration::Duration,
     clock::Clock,
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "REV|DIR|cluster")]
     base: Option<String>,
     /// Count in a private store that is filled with the manifests' own files, and gone afterwards.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "untrusted")]
     data: bool,
     /// `now` of rules and schedules, instead of the machine's time.
     #[arg(long, value_name = "T")]
@@ -109,7 +109,8 @@ async fn plan(args: &Args) -> Result<End, End> {
         }
         None => None,
     };
-    let (store, counted) = open(args).await?;
+    let private = if args.data { Some(Private::load(&args.path, clock).await?) } else { None };
+    let (store, counted) = open(args, private.as_ref()).await?;
     let folder = std::env::current_dir().unwrap_or_default();
     let request = Request {
         head: &head,
@@ -154,12 +155,13 @@ async fn base_tree(paths: &[PathBuf], base: &Base) -> Result<Tree, End> {
 }
 
 /// The store to count in, and what it is, or why there is none.
-async fn open(args: &Args) -> Result<(Option<Store>, String), End> {
+async fn open(args: &Args, private: Option<&Private>) -> Result<(Option<Store>, String), End> {
     let time_max = args.timeout.map_or(STATEMENT_TIME_MAX, Duration::as_std);
-    let url = match &args.store {
-        Some(url) => url.clone(),
-        None if Path::new(STORE).exists() => format!("sqlite://{STORE}"),
-        None => return Ok((None, "no store was named (--store), so nobody was counted".to_owned())),
+    let url = match (&args.store, private) {
+        (_, Some(private)) => private.url(),
+        (Some(url), None) => url.clone(),
+        _ if Path::new(STORE).exists() => format!("sqlite://{STORE}"),
+        _ => return Ok((None, "no store was named (--store), so nobody was counted".to_owned())),
     };
     let store = Store::open_readonly_within(&url, time_max).await.map_err(|error| match error {
         crate::store::Error::Refused(message) => End::Wrong(message, None),
@@ -167,7 +169,14 @@ async fn open(args: &Args) -> Result<(Option<Store>, String), End> {
     })?;
     let kind = if url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" };
     let sample = args.sample.map(|n| format!(", in a sample of {n}%")).unwrap_or_default();
-    Ok((Some(store), format!("in the {kind} store, which was only read{sample}")))
+    let place = match private {
+        Some(private) => {
+            let problems: String = private.problems.iter().map(|problem| format!("; {problem}")).collect();
+            format!("in a private store with the manifests' own files{problems}")
+        }
+        None => format!("in the {kind} store, which was only read"),
+    };
+    Ok((Some(store), format!("{place}{sample}")))
 }
 
 fn write(report: &Report, output: Output, is_coloured: bool) -> Result<String, End> {

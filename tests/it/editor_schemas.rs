@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::home::{Home, people_manifests};
 
-/// Whether a value fits a schema of draft 7, as far as ours use it; why not, if not.
-fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
+/// Whether a value fits a JSON Schema, as far as ours use it; why not, if not.
+pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     let Some(parts) = schema.as_object() else {
         return if schema == &Value::Bool(false) { Err("nothing may stand here".to_owned()) } else { Ok(()) };
     };
@@ -40,6 +40,7 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
             "maximum" => value.as_f64().is_none_or(|v| v <= number(word).unwrap()),
             "minItems" => value.as_array().is_none_or(|v| v.len() as f64 >= number(word).unwrap()),
             "maxItems" => value.as_array().is_none_or(|v| v.len() as f64 <= number(word).unwrap()),
+            "anyOf" => each().any(|one| fits(value, one, root).is_ok()),
             "oneOf" => each().filter(|one| fits(value, one, root).is_ok()).count() == 1,
             "allOf" => {
                 each().try_for_each(|one| fits(value, one, root))?;

@@ -30,6 +30,7 @@ mod nothing_twice;
 mod person;
 mod pipelines;
 mod plan_equals_run;
+mod plan_of_a_change;
 mod rates;
 mod reruns;
 mod restores;

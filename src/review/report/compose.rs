@@ -153,7 +153,8 @@ impl Request<'_> {
         }
         view.notes.extend(difference.and_then(|d| d.notes.get(key)).into_iter().flatten().cloned());
         view.notes.extend(self.meaning(bundle, timetable.as_ref(), &past));
-        if view.unknown.is_none() && view.sent().now == Figure::Exact(0) {
+        let starts = !timetable.as_ref().is_some_and(|table| table.is_once() && past.has_run);
+        if starts && view.unknown.is_none() && view.sent().now == Figure::Exact(0) {
             view.notes.push("nobody gets it".to_owned());
         }
         view.overlaps = self.overlaps(key, &head, timetable.as_ref(), &past).await;

@@ -1,6 +1,6 @@
 //! The sentences that all faces for people share.
 
-use super::{CampaignView, Change, ObjectChange, Report, SampleView, Tally, called, figure::grouped};
+use super::{CampaignView, Change, ObjectChange, Report, SampleView, StepView, Tally, called, figure::grouped};
 
 /// A reason for which somebody gets no message, in words.
 pub fn reason(reason: &str) -> &'static str {
@@ -21,6 +21,20 @@ pub fn tally(tally: &Tally) -> String {
     if changes.is_empty() { tally.now.to_string() } else { format!("{} ({})", tally.now, changes.join(", ")) }
 }
 
+/// `1,204 messages (+12 against base)`.
+pub fn tally_of(tally: &Tally, what: &str) -> String {
+    let changes = tally.changes();
+    let changes = if changes.is_empty() { String::new() } else { format!(" ({})", changes.join(", ")) };
+    format!("{} {what}{changes}", tally.now)
+}
+
+/// What a step is and reads, and what a channel step says by which channel.
+pub fn step(step: &StepView) -> String {
+    let from = if step.reads.is_empty() { String::new() } else { format!(" from {}", step.reads.join(", ")) };
+    let how = step.messages.as_ref().map(|m| format!(", template {}, channel {}", m.template, m.channel));
+    format!("{}{from}{}", step.activity, how.unwrap_or_default())
+}
+
 /// `Campaign greeting changed`.
 pub fn object(object: &ObjectChange) -> String {
     let how = match object.change {
@@ -39,7 +53,7 @@ pub fn headline(view: &CampaignView) -> String {
             let sent = view.sent();
             let messages = if sent.now.value() == Some(1) { "message" } else { "messages" };
             let next = view.schedule.next.first().map(|next| format!("; next start {next}")).unwrap_or_default();
-            format!("{} {messages}{next}", tally(&sent))
+            format!("{}{next}", tally_of(&sent, messages))
         }
     }
 }

@@ -141,24 +141,22 @@ fn campaign(view: &CampaignView) -> String {
 }
 
 fn rows(step: &StepView, text: &mut String) {
-    let from = if step.reads.is_empty() { String::new() } else { format!(" from {}", step.reads.join(", ")) };
-    let what = format!("{}{from}", step.activity);
+    let what = lines::step(step);
     for output in &step.outputs {
-        let rows = format!("{} {}", lines::tally(&output.rows), output.entity);
+        let rows = lines::tally_of(&output.rows, &output.entity);
         let _ = writeln!(text, "| {} | {} | {} |", cell(&output.name), cell(&rows), cell(&what));
     }
     if let Some(left) = &step.left {
         let _ = writeln!(text, "| {} leaves out | {} | |", cell(&step.name), cell(&lines::tally(left)));
     }
     let Some(messages) = &step.messages else { return };
-    let what = format!("{what}, template {}, channel {}", messages.template, messages.channel);
-    let _ =
-        writeln!(text, "| {} | {} enter | {} |", cell(&step.name), cell(&lines::tally(&messages.entered)), cell(&what));
+    let entered = lines::tally_of(&messages.entered, "enter");
+    let _ = writeln!(text, "| {} | {} | {} |", cell(&step.name), cell(&entered), cell(&what));
     for excluded in &messages.excluded {
         let what = format!("{}: {}", excluded.reason, excluded.words);
         let _ = writeln!(text, "| | {} | {} |", cell(&lines::tally(&excluded.rows)), cell(&what));
     }
-    let _ = writeln!(text, "| | **{}** | **messages** |", cell(&lines::tally(&messages.sent)));
+    let _ = writeln!(text, "| | **{}** | |", cell(&lines::tally_of(&messages.sent, "messages")));
 }
 
 fn samples(view: &CampaignView) -> String {
@@ -229,8 +227,19 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// Code in a table's cell needs its bars escaped, too.
 fn cell(text: &str) -> String {
-    escaped(text)
+    let text = escaped(text);
+    let mut out = String::new();
+    let mut before = ' ';
+    for c in text.chars() {
+        if c == '|' && before != '\\' {
+            out.push('\\');
+        }
+        out.push(c);
+        before = c;
+    }
+    out
 }
 
 fn html(text: &str) -> String {
@@ -262,6 +271,7 @@ mod tests {
     #[test]
     fn authors_cannot_call_people_or_leave_a_cell() {
         assert_eq!(escaped("@all | <b> `a|b<c` *x*"), "@\u{200b}all \\| &lt;b> `a|b<c` \\*x\\*");
+        assert_eq!(cell("`a|b` c|d"), "`a\\|b` c\\|d");
         assert_eq!(fence("a ``` b"), "````");
     }
 }

@@ -86,26 +86,20 @@ impl Out {
     fn graph(&mut self, steps: &[StepView]) {
         let mut rows = vec![];
         for step in steps {
-            let from = if step.reads.is_empty() { String::new() } else { format!(" from {}", step.reads.join(", ")) };
-            let what = format!("{}{from}", step.activity);
+            let what = lines::step(step);
             for output in &step.outputs {
-                rows.push((
-                    output.name.clone(),
-                    format!("{} {}", lines::tally(&output.rows), output.entity),
-                    what.clone(),
-                ));
+                rows.push((output.name.clone(), lines::tally_of(&output.rows, &output.entity), what.clone()));
             }
             rows.extend(
                 step.left.as_ref().map(|left| (format!("{} leaves out", step.name), lines::tally(left), String::new())),
             );
             if let Some(messages) = &step.messages {
-                let what = format!("{what}, template {}, channel {}", messages.template, messages.channel);
-                rows.push((step.name.clone(), format!("{} enter", lines::tally(&messages.entered)), what));
+                rows.push((step.name.clone(), lines::tally_of(&messages.entered, "enter"), what));
                 for excluded in &messages.excluded {
                     let why = format!("{}: {}", excluded.reason, excluded.words);
                     rows.push((String::new(), lines::tally(&excluded.rows), why));
                 }
-                rows.push((String::new(), format!("{} messages", lines::tally(&messages.sent)), String::new()));
+                rows.push((String::new(), lines::tally_of(&messages.sent, "messages"), String::new()));
             }
         }
         let width = |part: &dyn Fn(&(String, String, String)) -> usize| rows.iter().map(part).max().unwrap_or(0);

@@ -2,6 +2,7 @@
 //!
 //! Every text and key of the club's people is marked, so that any of them that comes out of a preview is found.
 
+mod plan;
 mod proof;
 mod render;
 mod why;

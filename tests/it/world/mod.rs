@@ -39,6 +39,7 @@ pub use self::azure::Azure;
 pub use self::install::{announce, program};
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;
+pub use self::process::unprivileged;
 pub use self::s3::S3;
 pub use self::smtp::{Mail, SmtpSink};
 

@@ -11,7 +11,7 @@ use super::End;
 use crate::{
     api::{DatasetStatus, condition},
     clock::Clock,
-    ingest::{Arrivals, reach::Reach},
+    files::{Arrivals, reach::Reach},
     reconcile::{Loaded, Queue, World},
     send::gate::Gate,
     source::{

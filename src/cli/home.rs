@@ -13,7 +13,7 @@ use super::End;
 use crate::{
     clock::Clock,
     source::{cluster::Cluster, directory::Marks},
-    store::{Store, campaign::Run, recovery::Mark},
+    store::{Error, Store, campaign::Run, recovery::Mark},
 };
 
 /// State lives here, in the folder where the command is called.
@@ -129,6 +129,15 @@ pub async fn open_mine(args: &StoreArgs) -> Result<Store, End> {
 pub async fn open_store(args: &StoreArgs) -> Result<Store, End> {
     must_exist(args)?;
     Ok(Store::open(&args.store).await?)
+}
+
+/// The store, to look at it: nothing is written, and a role that may only read is enough.
+pub async fn look_at_store(args: &StoreArgs) -> Result<Store, End> {
+    must_exist(args)?;
+    Store::open_readonly(&args.store).await.map_err(|error| match error {
+        Error::Refused(message) => End::Wrong(message, None),
+        other => other.into(),
+    })
 }
 
 fn must_exist(args: &StoreArgs) -> Result<(), End> {

@@ -53,7 +53,7 @@ impl PreviewArgs {
 
     /// The store, only ever read.
     pub async fn store(&self) -> Result<Store, End> {
-        super::home::open_store(&self.home).await
+        super::home::look_at_store(&self.home).await
     }
 
     pub fn declared(&self, paths: &[PathBuf]) -> Declared {

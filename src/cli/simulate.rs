@@ -82,7 +82,7 @@ async fn simulate(args: &Args) -> Result<End, End> {
     };
     let tree = Tree::read(&args.path);
     let memory = match &args.store {
-        Some(url) => Some(remember(&Store::open(url).await?, &tree).await?),
+        Some(url) => Some(remember(&Store::open_readonly(url).await?, &tree).await?),
         None => None,
     };
     let calendar = Calendar::of(&tree, window, memory.as_ref()).map_err(|e| wrong(e.to_string()))?;

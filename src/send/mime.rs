@@ -327,6 +327,35 @@ mod tests {
     }
 
     #[test]
+    fn the_databases_are_asked_for_the_same_addresses() {
+        let pattern = regex::Regex::new(ADDRESS).unwrap();
+        let by_pattern = |text: &str| {
+            let at = text.find('@').unwrap_or(0);
+            pattern.is_match(text) && at <= LOCAL_BYTES_MAX && text.len() <= ADDRESS_BYTES_MAX
+        };
+        let parts = ["a", "@", ".", "-", "_", "é", " ", "\n", "\"", "<", "1", "a.b", "x-y", "&&", "[", "|~", "'"];
+        // Every text of up to five parts, and some that are long.
+        let mut texts = vec![String::new()];
+        let mut last = texts.clone();
+        for _ in 0..5 {
+            last = last.iter().flat_map(|start| parts.map(|part| format!("{start}{part}"))).collect();
+            last.retain(|text| text.matches('@').count() <= 2);
+            texts.extend(last.iter().filter(|text| text.contains('@')).cloned());
+            last.truncate(60_000);
+        }
+        for n in [62, 63, 64, 65] {
+            texts.extend([
+                format!("{}@b.c", "x".repeat(n)),
+                format!("a@{}.c", "x".repeat(n)),
+                format!("a@{}", ["x".repeat(n).as_str(); 4].join(".")),
+            ]);
+        }
+        for text in texts {
+            assert_eq!(by_pattern(&text), is_address(&text), "{text:?}");
+        }
+    }
+
+    #[test]
     fn nothing_breaks_out_of_a_header() {
         let long = format!("{}@b.c", "x".repeat(65));
         let longer = format!("a@{}.c", ["x".repeat(63).as_str(); 4].join("."));

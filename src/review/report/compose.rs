@@ -153,8 +153,7 @@ impl Request<'_> {
         }
         view.notes.extend(difference.and_then(|d| d.notes.get(key)).into_iter().flatten().cloned());
         view.notes.extend(self.meaning(bundle, timetable.as_ref(), &past));
-        let starts = !timetable.as_ref().is_some_and(|table| table.is_once() && past.has_run);
-        if starts && view.unknown.is_none() && view.sent().now == Figure::Exact(0) {
+        if !view.schedule.is_over && view.unknown.is_none() && view.sent().now == Figure::Exact(0) {
             view.notes.push("nobody gets it".to_owned());
         }
         view.overlaps = self.overlaps(key, &head, timetable.as_ref(), &past).await;
@@ -226,6 +225,11 @@ impl Request<'_> {
             words: table.words(),
             next: starts.iter().map(|at| table.in_zone(*at)).collect(),
             next_at: starts.iter().map(ToString::to_string).collect(),
+            is_over: match table.not_after() {
+                _ if table.is_once() && past.has_run => true,
+                Some(until) => until.is_some_and(|until| until < self.now),
+                None => starts.is_empty(),
+            },
         }
     }
 
@@ -247,7 +251,7 @@ impl Request<'_> {
         let Some(table) = timetable else { return notes };
         let not_after = table.not_after();
         if table.is_once() && past.has_run {
-            notes.push("it has run, and starts once: this sends to nobody".to_owned());
+            notes.push("it has run, and starts once: this edit sends to nobody".to_owned());
         } else if let Some(until) = not_after {
             notes.push(match until {
                 Some(until) if until < self.now => {

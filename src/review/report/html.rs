@@ -54,14 +54,14 @@ fn summary(page: &mut String, report: &Report) {
     for view in &report.campaigns {
         let messages = view.steps.iter().filter_map(|step| step.messages.as_ref());
         let excluded = Tally::sum(messages.flat_map(|m| m.excluded.iter().map(|e| &e.rows)));
-        let next = view.schedule.next.first().unwrap_or(&view.schedule.words);
+        let next = lines::next(view);
         let excluded = if view.unknown.is_some() { "unknown".to_owned() } else { excluded.now.to_string() };
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{excluded}</td><td>{}</td></tr>",
             escaped(&view.called()),
             tally(&view.sent()),
-            escaped(next)
+            escaped(&next)
         );
     }
     page.push_str("</tbody>\n</table></div>\n");

@@ -52,9 +52,22 @@ pub fn headline(view: &CampaignView) -> String {
         None => {
             let sent = view.sent();
             let messages = if sent.now.value() == Some(1) { "message" } else { "messages" };
+            if view.schedule.is_over {
+                return format!("it starts no more by itself; a run by hand would send {}", tally_of(&sent, messages));
+            }
             let next = view.schedule.next.first().map(|next| format!("; next start {next}")).unwrap_or_default();
             format!("{}{next}", tally_of(&sent, messages))
         }
+    }
+}
+
+/// When it starts next, in a word or two.
+pub fn next(view: &CampaignView) -> String {
+    let schedule = &view.schedule;
+    if schedule.is_over {
+        "starts no more".to_owned()
+    } else {
+        schedule.next.first().unwrap_or(&schedule.words).clone()
     }
 }
 

@@ -93,7 +93,7 @@ fn head(report: &Report) -> String {
     for view in &report.campaigns {
         let messages = view.steps.iter().filter_map(|step| step.messages.as_ref());
         let excluded = super::Tally::sum(messages.flat_map(|m| m.excluded.iter().map(|e| &e.rows)));
-        let next = view.schedule.next.first().cloned().unwrap_or_else(|| "—".to_owned());
+        let next = lines::next(view);
         let (sent, excluded) = match &view.unknown {
             Some(_) => ("unknown".to_owned(), "unknown".to_owned()),
             None => (lines::tally(&view.sent()), excluded.now.to_string()),

@@ -108,6 +108,8 @@ pub struct ScheduleView {
     pub next: Vec<String>,
     /// The same instants, RFC 3339.
     pub next_at: Vec<String>,
+    /// It starts no more by itself: figures are those of a run that is made by hand.
+    pub is_over: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

@@ -1,5 +1,7 @@
 //! Makes the report of a change: the trees, the store and the moment go in.
 
+mod messages;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -7,31 +9,23 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use sea_query::SelectStatement;
 
 use super::{
     CampaignView, Change, ExcludedView, Figure, FindingView, MessagesView, NegationView, NotBuilt, ObjectChange,
-    OutputView, OverlapView, Report, SampleView, ScheduleView, StepView, Tally, VERSION, called, figure::Telling,
-    lines,
+    OutputView, OverlapView, Report, ScheduleView, StepView, Tally, VERSION, called, figure::Telling, lines,
 };
 use crate::{
-    api::{CampaignSpec, audience::Form, campaign::OnDelete, step::Activity, template::Persona},
+    api::{CampaignSpec, audience::Form, campaign::OnDelete},
     plan::{Bundle, Plan, activity::Compiled, audience},
     review::{
         base::Base,
         change::{self, Difference},
         check,
         count::{self, Counted, Moment},
-        difference,
-        mask::Mask,
-        sample::{Sample, Sampler},
         tree::Tree,
     },
-    rule::{Dialect, Inputs},
-    run::{
-        audiences::{Ground, inputs_as_kept},
-        schedule::Timetable,
-    },
+    rule::Dialect,
+    run::schedule::Timetable,
     source::{Key, Kind, admission::Sound, manifest::Diagnostic},
     store::{
         Store,
@@ -50,8 +44,6 @@ const NEAR: SignedDuration = SignedDuration::from_hours(24 * 7);
 const OVERLAPS_MAX: usize = 8;
 /// Of a campaign's runs, those in which the last one that ended by itself is looked for.
 const RUNS: i64 = 20;
-/// Real people whose messages are shown of each step.
-const REAL_SAMPLES: u64 = 3;
 
 /// What is asked.
 pub struct Request<'a> {
@@ -367,57 +359,6 @@ impl Request<'_> {
         }
     }
 
-    /// Messages for each persona of each channel step, and for some of the people where that is asked.
-    async fn samples(&self, head: &Side, base: Option<&Side>) -> Vec<SampleView> {
-        let sampler = |side: &Side| {
-            let (bundle, plan) = &*side.pinned;
-            Sampler::new(side.pinned.clone(), Inputs::at(self.now), Mask::of(&bundle.dataset, &plan.schema))
-        };
-        let (new, old) = (sampler(head), base.map(sampler));
-        let mut views = vec![];
-        for step in &head.pinned.0.campaign.steps {
-            let Activity::Email(email) = &step.activity else { continue };
-            let personas = |side: &Side| -> Vec<Persona> {
-                let template = side.pinned.0.templates.get(&*email.template);
-                template.map(|template| template.personas.clone()).unwrap_or_default()
-            };
-            let before = base.map(personas).unwrap_or_default();
-            for persona in personas(head) {
-                let written = new.persona(&step.name, &persona, None);
-                let known = before.iter().find(|known| known.name == persona.name);
-                let old = old.as_ref().zip(known).map(|(old, known)| old.persona(&step.name, known, None));
-                views.push(sample((&step.name, &email.channel), &persona.name, true, written, old));
-            }
-            if self.has_real_samples
-                && let Some(store) = self.store
-            {
-                views.extend(self.real_samples(store, head, &step.name, &email.channel).await);
-            }
-        }
-        views
-    }
-
-    async fn real_samples(&self, store: &Store, head: &Side, step: &str, channel: &str) -> Vec<SampleView> {
-        let (bundle, plan) = &*head.pinned;
-        let mask = Mask::of(&bundle.dataset, &plan.schema);
-        let Ok(Ok(inputs)) = inputs_as_kept(store, &Ground::of(bundle, plan), self.now).await else { return vec![] };
-        let sets = plan.chained(&inputs, self.now);
-        let set: Option<SelectStatement> =
-            plan.emails().find(|(_, name, _)| *name == step).and_then(|(_, _, email)| sets.get(&email.input).cloned());
-        let Some(mut set) = set else { return vec![] };
-        let sampler = Sampler::new(head.pinned.clone(), inputs, mask);
-        set.limit(REAL_SAMPLES);
-        match sampler.read(store, step, set).await {
-            Ok(people) => {
-                let written = people.iter().map(|about| sampler.about(step, about, None));
-                written
-                    .map(|written| sample((step, channel), crate::review::mask::MASKED, false, written, None))
-                    .collect()
-            }
-            Err(error) => vec![sample((step, channel), "", false, Err(count::said(&error)), None)],
-        }
-    }
-
     /// Other campaigns that start in the same days, and how many people are in both.
     async fn overlaps(&self, key: &Key, head: &Side, table: Option<&Timetable>, past: &Past) -> Vec<OverlapView> {
         let Some(store) = self.store.filter(|_| head.counted.is_ok()) else { return vec![] };
@@ -494,43 +435,6 @@ fn accepted(tree: &Tree, bundle: &Bundle) -> BTreeMap<String, i64> {
         Some((name.clone(), audience::accepted(&annotations).ok()??))
     });
     sizes.collect()
-}
-
-fn sample(
-    (step, channel): (&str, &str),
-    who: &str,
-    is_persona: bool,
-    written: Result<Sample, String>,
-    before: Option<Result<Sample, String>>,
-) -> SampleView {
-    let mut view = SampleView {
-        step: step.to_owned(),
-        channel: channel.to_owned(),
-        who: who.to_owned(),
-        is_persona,
-        locale: String::new(),
-        problem: None,
-        subject: String::new(),
-        text: None,
-        size_bytes: 0,
-        difference: None,
-    };
-    match written {
-        Ok(written) => {
-            view.difference =
-                before.and_then(Result::ok).map(|before| difference::lines(&words(&before), &words(&written)));
-            (view.locale, view.subject, view.size_bytes) = (written.locale, written.subject, written.size_bytes);
-            view.text = written.text.or(written.html);
-        }
-        Err(problem) => view.problem = Some(problem),
-    }
-    view
-}
-
-/// All that a reader sees of a message.
-fn words(sample: &Sample) -> String {
-    let body = sample.text.as_deref().or(sample.html.as_deref()).unwrap_or_default();
-    format!("Subject: {}\n{body}", sample.subject)
 }
 
 fn not_built() -> Vec<NotBuilt> {

@@ -5,8 +5,12 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -71,13 +75,15 @@ pub struct Stage {
     folder: TempDir,
     /// The file of each store that was made, by what is in it.
     made: Mutex<BTreeMap<String, PathBuf>>,
+    copies: AtomicUsize,
 }
 
 impl Stage {
     /// # Errors
     /// If no folder can be made.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { folder: tempfile::Builder::new().prefix("campanile-test-").tempdir()?, made: Mutex::default() })
+        let folder = tempfile::Builder::new().prefix("campanile-test-").tempdir()?;
+        Ok(Self { folder, made: Mutex::default(), copies: AtomicUsize::default() })
     }
 
     /// A store with a fixture's rows, of the caller's own.
@@ -114,7 +120,7 @@ impl Stage {
             Some(path) => path.clone(),
             None => {
                 let path = path("loaded");
-                std::fs::copy(&empty, &path)?;
+                copy_closed(&empty, &path)?;
                 let store = open(&path).await?;
                 load(&store, place, &bundle.dataset, fixture, now).await?;
                 fill(&store, place, pinned, fixture, now).await?;
@@ -123,8 +129,8 @@ impl Stage {
                 path
             }
         };
-        let copy = path(&format!("run-{}", self.folder.path().read_dir()?.count()));
-        std::fs::copy(&loaded, &copy)?;
+        let copy = path(&format!("run-{}", self.copies.fetch_add(1, Ordering::Relaxed)));
+        copy_closed(&loaded, &copy)?;
         Ok(open(&copy).await?)
     }
 
@@ -184,6 +190,18 @@ fn saved(spec: &AudienceSpec) -> Option<AudienceSpec> {
 
 async fn open(path: &Path) -> store::Result<Store> {
     Store::open_scratch(&format!("sqlite://{}", path.display())).await
+}
+
+/// Copies a store that nobody writes to. Connections that close at the same time may each leave the log to the other: what
+/// is still in it belongs to the store. The log goes first, for what moves from it meanwhile is then in both.
+fn copy_closed(from: &Path, to: &Path) -> std::io::Result<()> {
+    let log = |of: &Path| PathBuf::from(format!("{}-wal", of.display()));
+    match std::fs::copy(log(from), log(to)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::copy(from, to)?;
+    Ok(())
 }
 
 async fn load(

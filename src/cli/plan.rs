@@ -117,7 +117,7 @@ async fn plan(args: &Args) -> Result<End, End> {
         base: base.as_ref().map(|(tree, base)| (tree, base)),
         store: store.as_ref(),
         counted,
-        now: clock.now(),
+        now: args.now.unwrap_or_else(|| clock.now()),
         telling: Telling { is_untrusted: args.untrusted, sample_percent: args.sample },
         has_real_samples: args.real_samples,
         rows_max: args.max_rows,

@@ -32,6 +32,7 @@ mod pipelines;
 mod plan_equals_run;
 mod plan_of_a_change;
 mod rates;
+mod recorded_review;
 mod reruns;
 mod restores;
 mod retention;

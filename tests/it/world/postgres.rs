@@ -110,6 +110,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// What the server has logged.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://campanile@127.0.0.1:{}/{database}", self.port)
     }

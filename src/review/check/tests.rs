@@ -289,3 +289,48 @@ fn every_warning_has_a_case() {
         assert!(said.iter().any(|said| said.starts_with(&format!("{} ", rule.id))), "{}", rule.id);
     }
 }
+
+/// What a mistake puts in the place of something else.
+const MISTAKES: [&str; 16] = [
+    "",
+    "\n",
+    ":",
+    "{",
+    "}",
+    "[",
+    "'",
+    "\"",
+    "- ",
+    "&&",
+    "  ",
+    "\u{e9}",
+    "\t",
+    "*a",
+    "&a ",
+    "campanile: ignore no-source",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// However manifests are wrong, they are told so, at places that there are.
+    #[test]
+    fn nothing_that_is_written_ends_it(
+        changes in proptest::collection::vec((0_usize..3_000, 0_usize..40, 0_usize..MISTAKES.len()), 1..4)
+    ) {
+        let mut shop = SHOP.to_owned();
+        for (at, length, mistake) in changes {
+            let at = shop.floor_char_boundary(at.min(shop.len()));
+            let end = shop.floor_char_boundary((at + length).min(shop.len()));
+            shop.replace_range(at..end, MISTAKES[mistake]);
+        }
+        let tree = Tree::of_files([("shop.yaml".into(), shop.clone().into_bytes())]);
+        let (found, silenced) = warnings(&tree, "2026-01-10T12:00:00Z".parse().unwrap());
+        for diagnostic in tree.errors().iter().chain(&found).chain(&silenced) {
+            assert!(RULES.iter().any(|rule| rule.id == diagnostic.id), "{}", diagnostic.id);
+            let (line, column) = diagnostic.line_column();
+            let lines: Vec<&str> = shop.split('\n').collect();
+            assert!(line <= lines.len() && column <= lines[line - 1].chars().count() + 1, "{diagnostic}");
+        }
+    }
+}

@@ -80,6 +80,8 @@ enum Command {
     Validate(validate::Args),
     /// Says what a change will do, to whom and when, without doing it.
     Plan(plan::Args),
+    /// The same against the cluster: `plan --base cluster`.
+    Diff(plan::Args),
     /// Shows which runs would start between two instants, and what gets into each other's way.
     Simulate(simulate::Args),
     /// Writes the CustomResourceDefinitions.
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
             Command::Store(command) => store::run(command).await,
             Command::Validate(args) => validate::run(&args),
             Command::Plan(args) => plan::run(args).await,
+            Command::Diff(args) => plan::diff(args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Crds(args) => crds::run(&args),
             Command::Schema(args) => schema::run(&args),

@@ -87,6 +87,12 @@ pub async fn run(args: Args) -> End {
     }
 }
 
+/// `campanile diff`: the same against what the cluster has, unless something else is named.
+pub async fn diff(mut args: Args) -> End {
+    args.base.get_or_insert_with(|| "cluster".to_owned());
+    run(args).await
+}
+
 async fn plan(args: &Args) -> Result<End, End> {
     if args.schema {
         put(format!("{:#}\n", json::schema()).as_bytes())?;

@@ -14,9 +14,10 @@ use crate::{
             Calendar, Memory, Size, TAKES, Window,
             format::{channels, how_often, html, ical, json, name, notes, size, size_notes, when, words},
         },
+        count::{self, Moment},
         tree::Tree,
     },
-    source::{Key, Kind},
+    source::{Key, Kind, admission::Sound},
     store::{
         Store,
         campaign::{Run, State},
@@ -125,18 +126,30 @@ async fn remember(store: &Store, tree: &Tree) -> Result<BTreeMap<Key, Memory>, E
         let has_ended =
             |run: &&Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
         let last = runs.iter().find(has_ended);
-        let size = match last {
-            Some(run) => {
+        let size = match (count_now(store, tree, key).await, last) {
+            (Ok(rows), _) => Size::Known(rows, "counted now".to_owned()),
+            (Err(_), Some(run)) => {
                 let rows = store.counts(run).await?.iter().map(|(_, counts)| counts.totals.entered).sum();
-                Some(Size::Known(rows, format!("as many as run {} had", run.name)))
+                Size::Known(rows, format!("as many as run {} had", run.name))
             }
-            None => None,
+            (Err(why), None) => Size::Unknown(why),
         };
         let took = last.and_then(|run| Some(run.completed?.duration_since(run.created)));
         let has_run = store.has_run_by_schedule(&key.namespace, &key.name).await?;
-        memory.insert(key.clone(), Memory { size, took, has_run });
+        memory.insert(key.clone(), Memory { size: Some(size), took, has_run });
     }
     Ok(memory)
+}
+
+/// How many messages a run that started now would begin with, or why nobody knows.
+async fn count_now(store: &Store, tree: &Tree, key: &Key) -> Result<i64, String> {
+    let Some(Sound::Campaign(campaign)) = tree.checked().get(key) else { return Err("it is wrong".to_owned()) };
+    let bundle = &campaign.bundle;
+    let plan = bundle.compile(store.dialect()).map_err(|_| "it does not compile for this store".to_owned())?;
+    let now = Clock::system().now();
+    let moment = Moment { scheduled: now, now, sample_percent: None, rows_max: None };
+    let counted = count::count(store, (bundle, &plan), &BTreeMap::new(), moment).await?;
+    Ok(counted.channels.values().map(|messages| messages.entered).sum())
 }
 
 /// For a terminal: times in the zone of each campaign, or all in one.

@@ -71,7 +71,7 @@ fn each_form_shows_the_same_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_store_sizes_are_those_of_the_last_run() {
+async fn beside_a_store_sizes_are_counted_or_those_of_the_last_run() {
     for place in Place::both().await {
         let home = &place.home;
         let store = place.url.clone().unwrap_or_else(|| "sqlite://.campanile/store.db".to_owned());
@@ -85,6 +85,12 @@ async fn beside_a_store_sizes_are_those_of_the_last_run() {
         home.write("town/town.yaml", &people_manifests(NIGHT, "person.id > 1"));
         let found = calendar(home, &days);
         let first = &found["entries"][0];
+        assert_eq!((&first["size"], &first["sizeNote"]), (&4.into(), &"counted now".into()));
+        // What cannot be counted is taken from the last run.
+        let saved = "---\napiVersion: campanile.dev/v1alpha1\nkind: Audience\nmetadata: {name: empty}\nspec: {dataset: town, entity: person, saved: {}}\n";
+        let unfilled = people_manifests(NIGHT, "person in audience(\"empty\")") + saved;
+        home.write("town/town.yaml", &unfilled);
+        let first = calendar(home, &days)["entries"][0].clone();
         assert_eq!((&first["size"], &first["sizeNote"]), (&4.into(), &"as many as run greet-immediate had".into()));
     }
 }

@@ -50,7 +50,7 @@ entities:
   - {name: person, to: person, keys: {person_id: id}, inverse: orders}
 profile: {entity: person, addresses: {email: email}}
 topics:
-- {name: offers, category: Marketing, consent: {email: {default: OptedIn}}}
+- {name: offers, category: Transactional}
 ";
 const AUDIENCES: [(&str, &str); 5] = [
     ("at-home", "person.country == 'IT'"),
@@ -78,7 +78,7 @@ fn write_tree(folder: &Path, spenders: &str) {
     };
     let mut text = object("Dataset", "town", &DATASET.replace('\n', "\n  "));
     text += &object("Channel", "out", " {outbox: {}}");
-    text += &object("MessageTemplate", "hello", " {email: {subject: Hello, text: 'Hello {{ unsubscribe_url }}'}}");
+    text += &object("MessageTemplate", "hello", " {email: {subject: Hello, text: Hello}}");
     for (name, rule) in AUDIENCES {
         let rule = if name == "spenders" { spenders } else { rule };
         text += &object("Audience", name, &format!("\n  dataset: town\n  entity: person\n  where: \"{rule}\""));
@@ -121,7 +121,7 @@ async fn main() {
     let fill = format!(
         "INSERT INTO default_town.person (id, email, country, points) SELECT n, 'p' || n || '@example.com', \
          (ARRAY['IT', 'DE', 'FR', 'AT'])[n % 4 + 1], n % 5000 FROM generate_series(1, {people}) n; \
-         INSERT INTO default_town.order (id, person_id, amount, day) SELECT n, n * 7919 % {people} + 1, n % 100000 / 100.0, \
+         INSERT INTO default_town.order (id, person_id, amount, day) SELECT n, n::bigint * 7919 % {people} + 1, n % 100000 / 100.0, \
          DATE '2026-06-01' - (n % 700)::int FROM generate_series(1, {people} * 5) n; \
          ANALYZE; CHECKPOINT; ALTER DATABASE {database} SET log_min_duration_statement = 0"
     );

@@ -3,7 +3,7 @@
 //! Figures are read from the store at each scrape, so that every process of a home tells the same, and none is lost with
 //! a process. The text is OpenMetrics 1.0.
 
-use std::{fmt, net::SocketAddr};
+use std::fmt;
 
 use axum::{
     Router,
@@ -18,26 +18,14 @@ use prometheus_client::{
     metrics::MetricType,
     registry::{Registry, Unit},
 };
-use tokio::net::TcpListener;
 
 use crate::store::{self, Store, files::Arrived};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Answers `GET /metrics` until the process ends; the address that it is bound to.
-///
-/// # Errors
-/// A sentence: the address cannot be bound.
-pub async fn listen(address: SocketAddr, store: Store) -> Result<SocketAddr, String> {
-    let app = Router::new().route("/metrics", get(scrape)).with_state(store);
-    let listener = TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
-    let bound = listener.local_addr().map_err(|e| e.to_string())?;
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the metrics are no longer served");
-        }
-    });
-    Ok(bound)
+/// Answers `GET /metrics`.
+pub fn app(store: Store) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state(store)
 }
 
 async fn scrape(State(store): State<Store>) -> Response {

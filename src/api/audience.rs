@@ -329,20 +329,8 @@ pub enum Parameter {
     String(String),
 }
 
-impl JsonSchema for Parameter {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Parameter".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    // A structural schema has no "any scalar": the type is checked where the rule is compiled.
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
-    }
-}
+// A structural schema has no "any scalar": the type is checked where the rule is compiled.
+untyped!(Parameter);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -28,6 +28,12 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     crds.into()
 }
 
+/// The schema of a kind's only version.
+pub fn schema_of(crd: &CustomResourceDefinition) -> Option<serde_json::Value> {
+    let schema = crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref()?;
+    serde_json::to_value(schema).ok()
+}
+
 fn complete(crd: &mut CustomResourceDefinition) {
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());

@@ -7,6 +7,7 @@
 //! An unknown field is an error here as it is in both homes. What only the API server's CEL can check stands in the
 //! description, where an editor shows it.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
@@ -16,11 +17,9 @@ const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
 /// Each kind with its schema, in the order in which they refer to each other; and `Test`, which stands beside them.
 pub fn schemas() -> Vec<(String, Value)> {
-    let one = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
-        let version = crd.spec.versions.first()?;
-        let schema = serde_json::to_value(version.schema.as_ref()?.open_api_v3_schema.as_ref()?).ok()?;
+    let one = |crd: CustomResourceDefinition| {
         let kind = &crd.spec.names.kind;
-        Some((kind.clone(), of_kind(&crd.spec.group, kind, &schema)))
+        Some((kind.clone(), of_kind(&crd.spec.group, kind, &crd::schema_of(&crd)?)))
     };
     crd::all().into_iter().chain([Test::crd()]).filter_map(one).collect()
 }

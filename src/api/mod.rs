@@ -5,6 +5,25 @@
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column has its own name, type and path")]
 
+/// A structural schema has no "any scalar" and no "one or several": what is of such a type is checked where it is read.
+macro_rules! untyped {
+    ($type:ident) => {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
+            }
+        }
+    };
+}
+
 pub mod access;
 pub mod audience;
 pub mod campaign;

@@ -71,20 +71,8 @@ pub struct Persona {
 #[serde(transparent)]
 pub struct PersonaValue(pub serde_json::Value);
 
-impl JsonSchema for PersonaValue {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PersonaValue".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    // Its type is that of the field, which is in the Dataset: it is checked where a campaign uses the template.
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
-    }
-}
+// Its type is that of the field, which is in the Dataset: it is checked where a campaign uses the template.
+untyped!(PersonaValue);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

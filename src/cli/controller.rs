@@ -100,7 +100,7 @@ async fn start(args: Args) -> Result<End, End> {
         source: cluster.clone(),
         store: store.clone(),
         clock,
-        gate: args.send.deliver.clone(),
+        gate: args.send.gate.deliver.clone(),
         queue: Queue::default(),
         sends: Notify::new(),
         settle: Duration::from_millis(args.settle_ms),
@@ -129,7 +129,7 @@ async fn start(args: Args) -> Result<End, End> {
     let mut sending = None;
     if is_mine {
         args.listen.listen(&store, clock).await?;
-        let providers = args.send.providers(args.outbox)?;
+        let providers = args.send.gate.providers(args.outbox)?;
         let dispatcher =
             Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));
         tokio::spawn(dispatcher.clone().run());

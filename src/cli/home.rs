@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::End;
 use crate::{
     clock::Clock,
     source::{cluster::Cluster, directory::Marks},
-    store::{Error, Store, campaign::Run, recovery::Mark},
+    store::{Error, Store, campaign::Run, recovery::Mark, replica::STATEMENT_TIME_MAX},
 };
 
 /// State lives here, in the folder where the command is called.
@@ -134,7 +135,12 @@ pub async fn open_store(args: &StoreArgs) -> Result<Store, End> {
 /// The store, to look at it: nothing is written, and a role that may only read is enough.
 pub async fn look_at_store(args: &StoreArgs) -> Result<Store, End> {
     must_exist(args)?;
-    Store::open_readonly(&args.store).await.map_err(|error| match error {
+    look_at(&args.store, STATEMENT_TIME_MAX).await
+}
+
+/// A store that is named, likewise; a statement takes at most `time_max`.
+pub async fn look_at(url: &str, time_max: Duration) -> Result<Store, End> {
+    Store::open_readonly_within(url, time_max).await.map_err(|error| match error {
         Error::Refused(message) => End::Wrong(message, None),
         other => other.into(),
     })

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 
-use super::{End, private::Private, put};
+use super::{End, home, private::Private, put};
 use crate::{
     api::duration::Duration,
     clock::Clock,
@@ -169,10 +169,7 @@ async fn open(args: &Args, private: Option<&Private>) -> Result<(Option<Store>, 
         _ if Path::new(STORE).exists() => format!("sqlite://{STORE}"),
         _ => return Ok((None, "no store was named (--store), so nobody was counted".to_owned())),
     };
-    let store = Store::open_readonly_within(&url, time_max).await.map_err(|error| match error {
-        crate::store::Error::Refused(message) => End::Wrong(message, None),
-        other => End::from(other),
-    })?;
+    let store = home::look_at(&url, time_max).await?;
     let kind = if url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" };
     let sample = args.sample.map(|n| format!(", in a sample of {n}%")).unwrap_or_default();
     let place = match private {

@@ -5,18 +5,16 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 use super::End;
 use crate::{
     api::{DatasetStatus, condition},
     clock::Clock,
-    files::{Arrivals, reach::Reach},
-    reconcile::{Loaded, Queue, World},
+    reconcile::World,
     send::gate::Gate,
     source::{
         Key, Kind,
-        catalog::Catalog,
         directory::{Folder, Marks},
     },
     store::Store,
@@ -44,24 +42,7 @@ impl Private {
         let store = Store::open_scratch(&url(&folder)).await?;
         store.enter("plan", "plan").await?;
         let source = Arc::new(Folder::new(store.clone(), clock, roots.map_err(wrong)?, Marks::new(folder.path())));
-        let world = Arc::new(World {
-            catalog: Catalog::default(),
-            source: source.clone(),
-            store: store.clone(),
-            clock,
-            gate: Gate::Outbox,
-            queue: Queue::default(),
-            sends: Notify::new(),
-            settle: Duration::ZERO,
-            data: None,
-            exports: None,
-            not_mine: None,
-            loaded: Loaded::default(),
-            arrivals: Arrivals::default(),
-            reach: Arc::new(Reach { is_cluster: false, urls: vec![], tables: vec![] }),
-            secrets: source.clone(),
-        });
-        source.attach(&world);
+        let world = World::in_folder(&source, &store, clock, Gate::Outbox, vec![]);
         source.load(true).await?;
         let others: Vec<Key> = world.catalog.keys().into_iter().filter(|key| key.kind != Kind::Dataset).collect();
         for key in others {

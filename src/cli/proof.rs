@@ -19,6 +19,7 @@ use super::{
     End, home,
     preview::{self, Declared, PreviewArgs, no_persona, persona_of, steps},
     put,
+    sending::GateArgs,
 };
 use crate::{
     clock::Clock,
@@ -30,7 +31,6 @@ use crate::{
     send::{
         channel::{Delivery, Envelope, Permission},
         dispatch::{Secrets, signer},
-        gate::Gate,
         letter::Purpose,
         mime,
         providers::Providers,
@@ -55,12 +55,8 @@ pub struct Args {
     /// One channel step, instead of all.
     #[arg(long)]
     step: Option<String>,
-    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
-    #[arg(long, value_name = "MODE", default_value = "outbox")]
-    deliver: Gate,
-    /// A file with certificates to trust for SMTP beside the system's, in PEM.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    gate: GateArgs,
     #[command(flatten)]
     preview: PreviewArgs,
 }
@@ -84,7 +80,7 @@ async fn prove(args: Args) -> Result<End, End> {
     if !mime::is_address(&args.to) {
         return Err(wrong("--to wants an address, as in me@example.com".to_owned(), None));
     }
-    let Some(to) = args.deliver.pass(&args.to).map(str::to_owned) else {
+    let Some(to) = args.gate.deliver.pass(&args.to).map(str::to_owned) else {
         return Err(wrong("--deliver does not allow the address of --to".to_owned(), None));
     };
     let store = args.preview.store().await?;
@@ -109,11 +105,7 @@ async fn prove(args: Args) -> Result<End, End> {
         let message = format!("these are {} proofs, and at most {PROOFS_MAX} are sent at once", proofs.len());
         return Err(wrong(message, Some("choose a step with --step")));
     }
-    let roots = match &args.ca {
-        Some(path) => vec![std::fs::read(path).map_err(|e| wrong(format!("{}: {e}", path.display()), None))?],
-        None => vec![],
-    };
-    let providers = Providers::new(args.deliver.clone(), home::outbox(), roots);
+    let providers = args.gate.providers(home::outbox())?;
     let mut are_all_sent = true;
     for (index, proof) in proofs.iter().enumerate() {
         are_all_sent &= send(&walker, &pinned, &declared, &providers, (proof, index)).await?;
@@ -133,8 +125,7 @@ async fn proof(
     let picked = match whom.split_once(':') {
         Some(("persona", name)) => {
             let declared = persona_of(pinned, step, name).ok_or_else(|| no_persona(pinned, step, name))?;
-            let email = pinned.1.emails().find(|(_, known, _)| *known == step).map(|(_, _, email)| email);
-            let Some(email) = email else { return Ok(None) };
+            let Some((_, email)) = pinned.1.email_named(step) else { return Ok(None) };
             let said = persona::said(&pinned.0, email, declared, None).map_err(|message| End::Wrong(message, None))?;
             return Ok(made(Said { to: to.to_owned(), ..said }, format!("persona {name}")));
         }
@@ -176,8 +167,7 @@ async fn send(
     let wrong = |message: String| End::Wrong(message, None);
     let Proof { step, whom, said } = proof;
     let (namespace, campaign) = (&pinned.0.namespace, &pinned.0.name);
-    let email = pinned.1.emails().find(|(_, known, _)| known == step).map(|(_, _, email)| email);
-    let channel = email.map(|email| email.channel.clone()).unwrap_or_default();
+    let channel = pinned.1.email_named(step).map(|(_, email)| email.channel.clone()).unwrap_or_default();
     let spec = pinned.0.channels.get(&channel).ok_or_else(|| wrong(format!("there is no Channel `{channel}`")))?;
     let signer = match signer(declared, namespace, spec).await {
         Err(problem) if providers.gate().is_open() => return Err(wrong(format!("channel {channel}: {problem}"))),

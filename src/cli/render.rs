@@ -100,8 +100,8 @@ async fn sent(args: Args) -> Result<End, End> {
         wrong(message, Some("it was never handed over, or the step says `record: Hash` or `None`"))
     })?;
     let pinned = Arc::new(load_pinned(store, &run).await?);
-    let email = pinned.1.emails().find(|(no, _, _)| *no == kept.step_no);
-    let spec = email.and_then(|(_, _, email)| pinned.0.channels.get(&email.channel));
+    let email = pinned.1.email_numbered(kept.step_no);
+    let spec = email.and_then(|(_, email)| pinned.0.channels.get(&email.channel));
     let spec = spec.ok_or_else(|| wrong("the run's revision lacks the step".to_owned(), None))?;
     let near: &dyn Secrets = match &found.cluster {
         Some(cluster) => cluster.as_ref(),

@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
-use tokio::sync::Notify;
 
 use super::{
     End,
@@ -15,17 +14,13 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    files::{
-        Arrivals,
-        reach::{AllowedUrl, Reach},
-    },
-    reconcile::{Loaded, Queue, World},
+    files::reach::AllowedUrl,
+    reconcile::World,
     rule::Dialect,
     run::advance,
     send::dispatch::Dispatcher,
     source::{
         Key, Kind,
-        catalog::Catalog,
         directory::{self, Folder, Marks},
         manifest::Diagnostic,
     },
@@ -89,28 +84,11 @@ async fn start(args: Args) -> Result<End, End> {
     let marks = Marks::new(&home.state);
     home::check_marks(&home.store, home::read(&marks)?).await?;
     let folder = Arc::new(Folder::new(home.store.clone(), clock, roots, marks));
-    let world = Arc::new(World {
-        catalog: Catalog::default(),
-        source: folder.clone(),
-        store: home.store.clone(),
-        clock,
-        gate: args.send.deliver.clone(),
-        queue: Queue::default(),
-        sends: Notify::new(),
-        settle: Duration::ZERO,
-        data: None,
-        exports: None,
-        not_mine: None,
-        loaded: Loaded::default(),
-        arrivals: Arrivals::default(),
-        reach: Arc::new(Reach { is_cluster: false, urls: args.allow_url, tables: vec![] }),
-        secrets: folder.clone(),
-    });
-    folder.attach(&world);
+    let world = World::in_folder(&folder, &home.store, clock, args.send.gate.deliver.clone(), args.allow_url);
     folder.restore().await?;
     let (problems, _) = folder.load(true).await?;
     report(&problems);
-    let providers = args.send.providers(home.state.join("outbox"))?;
+    let providers = args.send.gate.providers(home.state.join("outbox"))?;
     // SQLite has one process that sends; on PostgreSQL workers may share it.
     let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
     let dispatcher =

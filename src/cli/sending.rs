@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::Router;
 use clap::Args;
+use tokio::net::TcpListener;
 
 use super::End;
 use crate::{
@@ -18,14 +20,34 @@ use crate::{
     store::Store,
 };
 
+/// Answers on an address until the process ends; the one that it is bound to.
+async fn serve(flag: &'static str, address: SocketAddr, app: Router) -> Result<SocketAddr, End> {
+    let wrong = |problem: String| End::Wrong(format!("{flag} {problem}"), None);
+    let listener = TcpListener::bind(address).await.map_err(|e| wrong(format!("{address}: {e}")))?;
+    let bound = listener.local_addr().map_err(|e| wrong(e.to_string()))?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, flag, "the listener ended");
+        }
+    });
+    Ok(bound)
+}
+
+/// The way out of a process.
 #[derive(Args)]
-pub struct SendArgs {
+pub struct GateArgs {
     /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
     #[arg(long, value_name = "MODE", default_value = "outbox")]
     pub deliver: Gate,
     /// A file with certificates to trust for SMTP beside the system's, in PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct SendArgs {
+    #[command(flatten)]
+    pub gate: GateArgs,
     /// How long, in milliseconds, a worker's beat must stand still before others take over its work.
     #[arg(long, value_name = "MS", default_value_t = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
           value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
@@ -46,20 +68,18 @@ impl ListenArgs {
     /// Listens where it is told to.
     pub async fn listen(&self, store: &Store, clock: Clock) -> Result<(), End> {
         if let Some(address) = self.listen {
-            let bound = server::listen(address, store.clone(), clock).await;
-            let bound = bound.map_err(|problem| End::Wrong(format!("--listen {problem}"), None))?;
-            eprintln!("listening on http://{bound}");
+            let app = server::app(store.clone(), clock).await.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
+            eprintln!("listening on http://{}", serve("--listen", address, app).await?);
         }
         if let Some(address) = self.metrics {
-            let bound = metrics::listen(address, store.clone()).await;
-            let bound = bound.map_err(|problem| End::Wrong(format!("--metrics {problem}"), None))?;
-            eprintln!("metrics on http://{bound}/metrics");
+            let app = metrics::app(store.clone());
+            eprintln!("metrics on http://{}/metrics", serve("--metrics", address, app).await?);
         }
         Ok(())
     }
 }
 
-impl SendArgs {
+impl GateArgs {
     /// The ways out of this process.
     pub fn providers(&self, outbox: PathBuf) -> Result<Providers, End> {
         let roots = match &self.ca {
@@ -70,7 +90,9 @@ impl SendArgs {
         };
         Ok(Providers::new(self.deliver.clone(), outbox, roots))
     }
+}
 
+impl SendArgs {
     pub fn lease(&self, is_alone: bool) -> Lease {
         Lease::new(Duration::from_millis(self.lease_ms), is_alone)
     }

@@ -12,7 +12,7 @@ use crate::{
     review::{
         calendar::{
             Calendar, Memory, Size, TAKES, Window,
-            format::{channels, how_often, html, ical, json, name, notes, size, size_notes, when, words},
+            format::{COLUMNS, cells, html, ical, json, sections},
         },
         count::{self, Moment},
         tree::Tree,
@@ -156,35 +156,14 @@ async fn count_now(store: &Store, tree: &Tree, key: &Key) -> Result<i64, String>
 fn text(calendar: &Calendar, zone: Option<&TimeZone>) -> String {
     let mut text = String::new();
     if !calendar.entries.is_empty() {
-        let mut table = Table::new(&["TIME", "CAMPAIGN", "WHAT", "CHANNELS", "SIZE", "NOTE"]);
+        let titles = COLUMNS.map(str::to_uppercase);
+        let mut table = Table::new(&titles.each_ref().map(String::as_str));
         for entry in &calendar.entries {
-            table.row(vec![
-                when(entry.at, zone.unwrap_or(&entry.zone)),
-                name(&entry.campaign, calendar),
-                words(entry),
-                channels(entry),
-                size(entry),
-                notes(entry).join("; "),
-            ]);
+            table.row(cells(entry, calendar, zone).into());
         }
         let _ = writeln!(text, "{table}");
     }
-    let conflicts = calendar.conflicts.iter().map(|conflict| {
-        let first = when(conflict.first, zone.unwrap_or(&conflict.zone));
-        format!("{}: {}", conflict.trouble, how_often(conflict.count, &first))
-    });
-    let refreshes = calendar.refreshes.iter().map(|refresh| {
-        let often = how_often(refresh.count, &when(refresh.first, zone.unwrap_or(&refresh.zone)));
-        format!("{} ({}): {often}", name(&refresh.audience, calendar), refresh.schedule)
-    });
-    let quiet = calendar.quiet.iter().map(|(key, why)| format!("{}: {why}", name(key, calendar)));
-    for (title, lines) in [
-        ("Conflicts", conflicts.collect()),
-        ("Audiences that are refreshed", refreshes.collect()),
-        ("Nothing starts", quiet.collect()),
-        ("Sizes", size_notes(calendar)),
-    ] {
-        let lines: Vec<String> = lines;
+    for (title, lines) in sections(calendar, zone) {
         if !lines.is_empty() {
             let _ = writeln!(text, "{title}:\n  {}\n", lines.join("\n  "));
         }

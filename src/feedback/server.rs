@@ -5,8 +5,6 @@
 //! GET  /u/TOKEN   a page with a button; it changes nothing
 //! ```
 
-use std::net::SocketAddr;
-
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Path, State},
@@ -14,10 +12,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
 
 use super::unsubscribe::{self, SPECIMEN};
-use crate::{clock::Clock, store::Store};
+use crate::{
+    clock::Clock,
+    store::{self, Store},
+};
 
 /// `List-Unsubscribe=One-Click` and little else.
 const BODY_BYTES_MAX: usize = 4_096;
@@ -29,25 +29,17 @@ struct Desk {
     secret: Vec<u8>,
 }
 
-/// Listens until the process ends; the address that it is bound to.
+/// What answers at those paths.
 ///
 /// # Errors
-/// A sentence: the address cannot be bound, or the store does not answer.
-pub async fn listen(address: SocketAddr, store: Store, clock: Clock) -> Result<SocketAddr, String> {
-    let secret = store.secret().await.map_err(|e| e.to_string())?;
+/// Of the store, which keeps what links are signed with.
+pub async fn app(store: Store, clock: Clock) -> store::Result<Router> {
+    let secret = store.secret().await?;
     let desk = Desk { store, clock, secret };
-    let app = Router::new()
+    Ok(Router::new()
         .route("/u/{token}", get(look).post(withdraw))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(desk);
-    let listener = TcpListener::bind(address).await.map_err(|e| format!("{address}: {e}"))?;
-    let bound = listener.local_addr().map_err(|e| e.to_string())?;
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the listener ended");
-        }
-    });
-    Ok(bound)
+        .with_state(desk))
 }
 
 async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {

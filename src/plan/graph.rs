@@ -46,6 +46,16 @@ impl Plan {
         })
     }
 
+    /// The channel step of that name, with its number.
+    pub fn email_named(&self, step: &str) -> Option<(i64, &EmailPlan)> {
+        self.emails().find(|(_, name, _)| *name == step).map(|(no, _, email)| (no, email))
+    }
+
+    /// The channel step of that number, with its name.
+    pub fn email_numbered(&self, step_no: i64) -> Option<(&str, &EmailPlan)> {
+        self.emails().find(|(no, _, _)| *no == step_no).map(|(_, name, email)| (name, email))
+    }
+
     /// What SELECTs are made on, over those of earlier outputs.
     pub fn ground<'a>(
         &'a self,

@@ -32,7 +32,12 @@ use crate::{
         condition::{self, Reason, Standing},
     },
     clock::Clock,
-    files::{Arrivals, Site, is_remote, reach::Reach, remote::Remote, target::Target},
+    files::{
+        Arrivals, Site, is_remote,
+        reach::{AllowedUrl, Reach},
+        remote::Remote,
+        target::Target,
+    },
     plan::Finding,
     send::{
         dispatch::{Secrets, Watch},
@@ -41,6 +46,7 @@ use crate::{
     source::{
         Failure, Key, Kind, Source, Weight,
         catalog::{Catalog, Object},
+        directory::Folder,
     },
     store::{self, Store},
 };
@@ -119,6 +125,35 @@ pub enum Error {
 }
 
 impl World {
+    /// Of a folder of manifests, which its owner starts and reads: nothing but what `urls` names lies outside of its reach.
+    pub fn in_folder(
+        folder: &Arc<Folder>,
+        store: &Store,
+        clock: Clock,
+        gate: Gate,
+        urls: Vec<AllowedUrl>,
+    ) -> Arc<Self> {
+        let world = Arc::new(Self {
+            catalog: Catalog::default(),
+            source: folder.clone(),
+            store: store.clone(),
+            clock,
+            gate,
+            queue: Queue::default(),
+            sends: Notify::new(),
+            settle: Duration::ZERO,
+            data: None,
+            exports: None,
+            not_mine: None,
+            loaded: Loaded::default(),
+            arrivals: Arrivals::default(),
+            reach: Arc::new(Reach { is_cluster: false, urls, tables: vec![] }),
+            secrets: folder.clone(),
+        });
+        folder.attach(&world);
+        world
+    }
+
     /// Looks at objects until the process ends.
     pub async fn run(self: Arc<Self>) {
         let permits = Arc::new(Semaphore::new(LOOKS_AT_ONCE));

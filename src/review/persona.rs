@@ -160,6 +160,14 @@ pub fn typed(json: &Json, field: &Field) -> Result<Json, &'static str> {
         (_, FieldKind::Date) => return Err("not a Date"),
         (_, FieldKind::Timestamp) => return Err("not a Timestamp"),
     };
+    of_text(&text, field)
+}
+
+/// A text that stands for a value of that field, likewise.
+///
+/// # Errors
+/// What it is not, in words.
+pub fn of_text(text: &str, field: &Field) -> Result<Json, &'static str> {
     Ok(match cell::parse(text.as_bytes(), field, &TimeZone::UTC)? {
         Value::Missing => Json::Null,
         Value::Text(text) => text.into(),

@@ -94,9 +94,7 @@ impl Sampler {
     }
 
     fn email(&self, step: &str) -> store::Result<(i64, &EmailPlan)> {
-        let found = self.plan().emails().find(|(_, name, _)| *name == step);
-        let lost = || store::Error::Internal(format!("`{step}` is no channel step"));
-        found.map(|(no, _, email)| (no, email)).ok_or_else(lost)
+        self.plan().email_named(step).ok_or_else(|| store::Error::Internal(format!("`{step}` is no channel step")))
     }
 
     /// The letter of a step, for looking at it or as a proof.

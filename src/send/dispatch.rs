@@ -317,8 +317,8 @@ impl Dispatcher {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
         let run = self.store.run_by_no(part.run_no).await?.ok_or_else(|| lost("the row"))?;
         let pinned = self.pinned(&run).await?;
-        let found = pinned.1.emails().find(|(no, _, _)| *no == part.step_no);
-        let channel = found.map(|(_, _, email)| email.channel.clone()).ok_or_else(|| lost("a step"))?;
+        let found = pinned.1.email_numbered(part.step_no);
+        let channel = found.map(|(_, email)| email.channel.clone()).ok_or_else(|| lost("a step"))?;
         Ok((run, pinned, channel))
     }
 

@@ -92,7 +92,7 @@ impl Letter {
     ) -> store::Result<Self> {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", occasion.run));
         let (bundle, plan) = (&pinned.0, &pinned.1);
-        let (_, step, email) = plan.emails().find(|(no, _, _)| *no == step_no).ok_or_else(|| lost("a step"))?;
+        let (step, email) = plan.email_numbered(step_no).ok_or_else(|| lost("a step"))?;
         let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
         let head = Letterhead::of(spec);
         let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
@@ -133,8 +133,8 @@ impl Letter {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step.
     pub fn email(&self) -> store::Result<&EmailPlan> {
-        let found = self.pinned.1.emails().find(|(no, _, _)| *no == self.step_no);
-        found.map(|(_, _, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+        let found = self.pinned.1.email_numbered(self.step_no);
+        found.map(|(_, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
     }
 
     /// What is kept of a group of messages with their attempts.

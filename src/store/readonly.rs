@@ -24,6 +24,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     entity::{Place, quoted},
+    replica::{GRACE, end_when},
     rows::{Batch, Change, Rows, Target, Value},
 };
 use crate::{
@@ -33,10 +34,6 @@ use crate::{
 
 /// A statement that needs longer belongs into a table of its own, made when there is time for it.
 const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
-/// How much longer a server that says nothing is waited for than it should take itself.
-const GRACE: Duration = Duration::from_secs(5);
-/// SQLite asks after so many of its instructions whether the time is over: some hundredths of a millisecond.
-const INSTRUCTIONS: i32 = 10_000;
 
 /// The connections on which statements of authors are run.
 #[derive(Debug)]
@@ -295,19 +292,14 @@ impl Statement<'_> {
         let options = options.read_only(true).create_if_missing(false).pragma("query_only", "on");
         let mut connection: SqliteConnection =
             options.disable_statement_logging().connect().await.map_err(|e| refused(&e))?;
-        // Read by SQLite's own thread, which no cancelled future stops.
         let is_over = Arc::new(AtomicBool::new(false));
-        let (timer, over) = (is_over.clone(), is_over.clone());
+        let timer = is_over.clone();
         let mut alarm = JoinSet::new();
         alarm.spawn(async move {
             tokio::time::sleep(time_max).await;
             timer.store(true, Ordering::Relaxed);
         });
-        connection
-            .lock_handle()
-            .await
-            .map_err(|e| refused(&e))?
-            .set_progress_handler(INSTRUCTIONS, move || !over.load(Ordering::Relaxed));
+        end_when(&mut connection, is_over.clone()).await.map_err(|e| refused(&e))?;
         let all = AssertSqlSafe(wrapped(&["*".to_owned()], text)).into_sql_str();
         let described = (&mut connection).describe(all).await.map_err(|e| wrong_text(&e))?;
         let columns = described.columns().iter().map(|c| (c.name().to_owned(), String::new()));

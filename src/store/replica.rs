@@ -28,7 +28,7 @@ const CONNECTIONS_MAX: u32 = 4;
 /// Longer than a person waits for a preview, unless it is said.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
 /// How much longer a server that says nothing is waited for than it should take itself.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long is waited for a connection, and for a checkpoint of the home's.
 const WAIT: Duration = Duration::from_secs(10);
 /// SQLite asks after so many of its instructions whether the time is over: some hundredths of a millisecond.
@@ -204,6 +204,15 @@ async fn sqlite(url: &str, time_max: Duration) -> Result<db::Db> {
 
 async fn prepare(connection: &mut SqliteConnection, is_over: Arc<AtomicBool>) -> std::result::Result<(), sqlx::Error> {
     functions::register(connection).await?;
+    end_when(connection, is_over).await
+}
+
+/// Ends whatever statement the connection is at once its time is over: it runs in SQLite's own thread, which no cancelled
+/// future stops.
+pub(super) async fn end_when(
+    connection: &mut SqliteConnection,
+    is_over: Arc<AtomicBool>,
+) -> std::result::Result<(), sqlx::Error> {
     let mut handle = connection.lock_handle().await?;
     handle.set_progress_handler(INSTRUCTIONS, move || !is_over.load(Ordering::Relaxed));
     Ok(())

@@ -112,8 +112,7 @@ fn locales(pinned: &(Bundle, Plan), step: &str, wanted: Option<&str>, own: Optio
     if let Some(wanted) = wanted {
         return vec![Some(wanted.to_owned())];
     }
-    let found = pinned.1.emails().find(|(_, name, _)| *name == step);
-    let Some((_, _, email)) = found else { return vec![None] };
+    let Some((_, email)) = pinned.1.email_named(step) else { return vec![None] };
     let declared = pinned.0.campaign.steps.iter().find(|declared| *declared.name == *step);
     let template = declared.and_then(|step| step.activity.template()).and_then(|name| pinned.0.templates.get(name));
     let own = email.template.variant(own);

@@ -5,7 +5,6 @@ use std::{
     path::{Component, Path},
 };
 
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
 use crate::{
@@ -13,8 +12,10 @@ use crate::{
         dataset::{DatasetSpec, Entity},
         test::{Key, Keys, Rows},
     },
-    ingest::cell,
-    review::{person::key::canonical, persona::typed},
+    review::{
+        person::key::canonical,
+        persona::{of_text, typed},
+    },
     rule::nearest,
 };
 
@@ -163,7 +164,7 @@ fn read_csv(name: &str, folder: &Path, entity: &Entity) -> Result<Vec<Line>, Str
             // A file has only text: what it is, its field says.
             let field = entity.fields.iter().find(|field| *field.name == *name);
             let json = match field {
-                Some(field) => cell_of(text, field).map_err(|why| format!("line {line}: `{name}` is {why}"))?,
+                Some(field) => of_text(text, field).map_err(|why| format!("line {line}: `{name}` is {why}"))?,
                 None => Json::String(text.to_owned()),
             };
             row.insert(name.to_owned(), json);
@@ -174,20 +175,6 @@ fn read_csv(name: &str, folder: &Path, entity: &Entity) -> Result<Vec<Line>, Str
         }
     }
     Ok(rows)
-}
-
-fn cell_of(text: &str, field: &crate::api::dataset::Field) -> Result<Json, &'static str> {
-    use crate::store::rows::Value;
-    Ok(match cell::parse(text.as_bytes(), field, &TimeZone::UTC)? {
-        Value::Missing => Json::Null,
-        Value::Text(text) => text.into(),
-        Value::Integer(n) => n.into(),
-        Value::Double(x) => x.into(),
-        Value::Boolean(b) => b.into(),
-        Value::Decimal(n) => crate::store::merge::decimal_text(n, field.scale.unwrap_or(0)).into(),
-        Value::Date(date) => date.to_string().into(),
-        Value::Timestamp(at) => at.to_string().into(),
-    })
 }
 
 /// The canonical text of a key.

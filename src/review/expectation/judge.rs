@@ -287,8 +287,7 @@ impl Jury<'_> {
 
     async fn message(&mut self, run: &Run, expected: &Message) -> store::Result<()> {
         let step = &*expected.step;
-        let email = self.pinned.1.emails().find(|(_, name, _)| *name == step);
-        let Some((step_no, _, email)) = email else { return Ok(()) };
+        let Some((step_no, email)) = self.pinned.1.email_named(step) else { return Ok(()) };
         let Some(entity) = self.pinned.0.dataset.entity(&email.entity).cloned() else { return Ok(()) };
         let item = key_of(&expected.of, &entity).unwrap_or_default();
         let what = format!("`{step}` about {} {item}", entity.name);

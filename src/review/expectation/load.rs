@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::fixture::{Fixture, Wrong, key_of, keys_of};
 use crate::{
     api::{
-        CampaignSpec,
+        CampaignSpec, crd,
         dataset::Entity,
         test::{Members, TEST_GROUP, Test, TestSpec},
     },
@@ -34,12 +34,7 @@ pub const DIALECT: Dialect = Dialect::Sqlite;
 /// The name under which a wrong test is reported.
 const INVALID: &str = "invalid-test";
 
-static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
-    let crd = Test::crd();
-    let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
-    let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
-    schema.and_then(|schema| serde_json::to_value(schema).ok()).unwrap_or_default()
-});
+static SCHEMA: LazyLock<Json> = LazyLock::new(|| crd::schema_of(&Test::crd()).unwrap_or_default());
 
 /// What a test is of.
 pub enum Of {
@@ -252,8 +247,8 @@ fn check_case(spec: &TestSpec, index: usize, of: &Of, pinned: &(Bundle, Plan), w
             }
             for (n, message) in case.messages.iter().enumerate() {
                 let path = at(&format!("messages[{n}]"));
-                let email = pinned.1.emails().find(|(_, step, _)| *step == &*message.step);
-                match email.and_then(|(_, _, email)| dataset.entity(&email.entity)) {
+                let email = pinned.1.email_named(&message.step);
+                match email.and_then(|(_, email)| dataset.entity(&email.entity)) {
                     Some(entity) => {
                         if let Err(why) = key_of(&message.of, entity) {
                             let said = format!("this is no key of {}: {why}", entity.name);
@@ -264,7 +259,7 @@ fn check_case(spec: &TestSpec, index: usize, of: &Of, pinned: &(Bundle, Plan), w
                 }
             }
             for step in case.counts.keys() {
-                if !pinned.1.emails().any(|(_, known, _)| known == step) {
+                if pinned.1.email_named(step).is_none() {
                     wrong.push(no_channel_step(step, at(&format!("counts.{step}")), &pinned.1));
                 }
             }

@@ -27,7 +27,7 @@ impl Walker<'_> {
     /// # Errors
     /// The store's; within, what is wrong with the field.
     pub async fn pick(&self, step: &str, pick: Pick, field: &str) -> store::Result<Result<Option<About>, Problem>> {
-        let Some((_, _, email)) = self.plan().emails().find(|(_, name, _)| *name == step) else { return Ok(Ok(None)) };
+        let Some((_, email)) = self.plan().email_named(step) else { return Ok(Ok(None)) };
         let path = match self.field(email, field) {
             Ok(path) => path,
             Err(problem) => return Ok(Err(problem)),

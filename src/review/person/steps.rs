@@ -61,7 +61,7 @@ impl Walker<'_> {
     /// # Errors
     /// Of the store.
     pub async fn messages_to(&self, step: &str, subject: &Subject) -> store::Result<(Vec<About>, bool)> {
-        let Some((_, _, email)) = self.plan().emails().find(|(_, name, _)| *name == step) else {
+        let Some((_, email)) = self.plan().email_named(step) else {
             return Ok((vec![], false));
         };
         let traced = self.trace(subject);
@@ -330,8 +330,7 @@ impl Walker<'_> {
                 }
             }
             for fate in found {
-                let email = self.plan().emails().find(|(_, step, _)| *step == fate.step);
-                let entity = email.map_or("row", |(_, _, email)| &*email.entity);
+                let entity = self.plan().email_named(&fate.step).map_or("row", |(_, email)| &*email.entity);
                 fates.push(FateView {
                     run: run.name.clone(),
                     row: self.called(entity, &fate.item),

@@ -182,6 +182,7 @@ fn coded(text: &str) -> String {
     out
 }
 
-pub(super) fn escaped(text: &str) -> String {
+/// For a text or an attribute of HTML.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -33,8 +33,8 @@ const NAMESPACE: &str = "default";
 /// The OpenAPI schema of each kind, as in the checked-in CRDs.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     let schemas = crd::all().into_iter().filter_map(|crd| {
-        let schema = crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.as_ref()?;
-        Some((crd.spec.names.kind.clone(), serde_json::to_value(schema).ok()?))
+        let schema = crd::schema_of(&crd)?;
+        Some((crd.spec.names.kind, schema))
     });
     schemas.collect()
 });

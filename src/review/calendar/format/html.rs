@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
 
-use super::{Calendar, channels, how_often, name, notes, size, size_notes, when, words};
-use crate::review::calendar::{Entry, Event};
+use super::{COLUMNS, Calendar, cells, name, sections, when, words};
+use crate::review::{
+    calendar::{Entry, Event},
+    report::html::escaped,
+};
 
 const STYLE: &str = include_str!("timeline.css");
 /// Marks on the axis; more would run into each other.
@@ -27,19 +30,9 @@ pub fn write(calendar: &Calendar, zone: Option<&TimeZone>) -> String {
     );
     lanes(&mut page, calendar, &axis);
     list(&mut page, calendar, zone);
-    let conflicts = calendar
-        .conflicts
-        .iter()
-        .map(|c| format!("{}: {}", c.trouble, how_often(c.count, &when(c.first, zone.unwrap_or(&c.zone)))));
-    section(&mut page, "Conflicts", conflicts.collect());
-    let refreshes = calendar.refreshes.iter().map(|r| {
-        let often = how_often(r.count, &when(r.first, zone.unwrap_or(&r.zone)));
-        format!("{} ({}): {often}", name(&r.audience, calendar), r.schedule)
-    });
-    section(&mut page, "Audiences that are refreshed", refreshes.collect());
-    let quiet = calendar.quiet.iter().map(|(key, why)| format!("{}: {why}", name(key, calendar)));
-    section(&mut page, "Nothing starts", quiet.collect());
-    section(&mut page, "Sizes", size_notes(calendar));
+    for (title, lines) in sections(calendar, zone) {
+        section(&mut page, title, lines);
+    }
     page.push_str("</main>\n</body>\n</html>\n");
     page
 }
@@ -111,20 +104,13 @@ fn list(page: &mut String, calendar: &Calendar, zone: Option<&TimeZone>) {
     if calendar.entries.is_empty() {
         return;
     }
-    page.push_str("<div class=\"scroll\"><table>\n<thead><tr><th>Time</th><th>Campaign</th><th>What</th>");
-    page.push_str("<th>Channels</th><th>Size</th><th>Note</th></tr></thead>\n<tbody>\n");
+    page.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+    COLUMNS.iter().for_each(|column| page.extend(["<th>", column, "</th>"]));
+    page.push_str("</tr></thead>\n<tbody>\n");
     for entry in &calendar.entries {
         let is_off = matches!(entry.event, Event::Skipped { .. } | Event::Missed);
         page.push_str(if is_off { "<tr class=\"off\">" } else { "<tr>" });
-        let cells = [
-            when(entry.at, zone.unwrap_or(&entry.zone)),
-            name(&entry.campaign, calendar),
-            words(entry),
-            channels(entry),
-            size(entry),
-            notes(entry).join("; "),
-        ];
-        for cell in cells {
+        for cell in cells(entry, calendar, zone) {
             let _ = write!(page, "<td>{}</td>", escaped(&cell));
         }
         page.push_str("</tr>\n");
@@ -141,8 +127,4 @@ fn section(page: &mut String, title: &str, lines: Vec<String>) {
         let _ = writeln!(page, "<li>{}</li>", escaped(&line));
     }
     page.push_str("</ul>\n");
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

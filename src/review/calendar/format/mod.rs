@@ -56,6 +56,40 @@ pub fn channels(entry: &Entry) -> String {
     channels.join(", ")
 }
 
+/// What stands in the list of entries.
+pub const COLUMNS: [&str; 6] = ["Time", "Campaign", "What", "Channels", "Size", "Note"];
+
+/// The list of entries, by [`COLUMNS`]. Times are in the zone of each campaign, or all in one.
+pub fn cells(entry: &Entry, calendar: &Calendar, zone: Option<&TimeZone>) -> [String; 6] {
+    [
+        when(entry.at, zone.unwrap_or(&entry.zone)),
+        name(&entry.campaign, calendar),
+        words(entry),
+        channels(entry),
+        size(entry),
+        notes(entry).join("; "),
+    ]
+}
+
+/// What is to be said behind the list, each with its title; where there is nothing to say, no lines.
+pub fn sections(calendar: &Calendar, zone: Option<&TimeZone>) -> [(&'static str, Vec<String>); 4] {
+    let conflicts = calendar.conflicts.iter().map(|conflict| {
+        let first = when(conflict.first, zone.unwrap_or(&conflict.zone));
+        format!("{}: {}", conflict.trouble, how_often(conflict.count, &first))
+    });
+    let refreshes = calendar.refreshes.iter().map(|refresh| {
+        let often = how_often(refresh.count, &when(refresh.first, zone.unwrap_or(&refresh.zone)));
+        format!("{} ({}): {often}", name(&refresh.audience, calendar), refresh.schedule)
+    });
+    let quiet = calendar.quiet.iter().map(|(key, why)| format!("{}: {why}", name(key, calendar)));
+    [
+        ("Conflicts", conflicts.collect()),
+        ("Audiences that are refreshed", refreshes.collect()),
+        ("Nothing starts", quiet.collect()),
+        ("Sizes", size_notes(calendar)),
+    ]
+}
+
 /// Where the sizes are from, or why there are none, each with its campaigns.
 pub fn size_notes(calendar: &Calendar) -> Vec<String> {
     let mut notes = BTreeMap::<String, BTreeSet<String>>::new();

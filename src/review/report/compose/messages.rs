@@ -56,7 +56,7 @@ impl Request<'_> {
         let Ok(Ok(inputs)) = inputs_as_kept(store, &Ground::of(bundle, plan), self.now).await else { return vec![] };
         let sets = plan.chained(&inputs, self.now);
         let set: Option<SelectStatement> =
-            plan.emails().find(|(_, name, _)| *name == step).and_then(|(_, _, email)| sets.get(&email.input).cloned());
+            plan.email_named(step).and_then(|(_, email)| sets.get(&email.input).cloned());
         let Some(mut set) = set else { return vec![] };
         let sampler = Sampler::new(head.pinned.clone(), inputs, mask);
         set.limit(REAL_SAMPLES);

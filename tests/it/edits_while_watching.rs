@@ -1,5 +1,15 @@
 //! `campanile run` without `--until-idle`: an edit is reconciled, a broken one is reported and changes nothing.
 
+use std::sync::Arc;
+
+use campanile::{
+    clock::Clock,
+    reconcile::World,
+    send::gate::Gate,
+    source::{Key, Kind, directory},
+    store::Store,
+};
+
 use crate::{
     home::{Home, PATIENCE, people, people_manifests},
     world::until_true,
@@ -53,4 +63,28 @@ async fn rows_that_arrive_are_read_and_a_deleted_manifest_is_a_deletion() {
     until_true("the second file is in", PATIENCE, || rows() == Some(5)).await.unwrap();
     std::fs::remove_file(home.path().join("town/town.yaml")).unwrap();
     until_true("the campaign is gone", PATIENCE, || home.get("campaign", "greet").is_null()).await.unwrap();
+}
+
+/// What is written while a process starts, behind its first look and before it watches, raises no notification.
+#[tokio::test]
+async fn an_edit_between_the_first_look_and_the_watch_is_seen() {
+    let home = Home::new();
+    let good = people_manifests(CRON, "person.id > 1");
+    home.write("town/town.yaml", &good);
+    let root = home.path().join("town").canonicalize().unwrap();
+    let store = Store::open(&format!("sqlite://{}", home.path().join("store.db").display())).await.unwrap();
+    let marks = directory::Marks::new(home.path());
+    let folder = Arc::new(directory::Folder::new(store.clone(), Clock::system(), vec![root], marks));
+    let world = World::in_folder(&folder, &store, Clock::system(), Gate::Outbox, vec![]);
+    let (problems, _) = folder.load(true).await.unwrap();
+    assert!(problems.is_empty());
+    let key = Key::new(Kind::Campaign, "default", "greet");
+    let generation = || world.catalog.get(&key).unwrap().generation;
+    assert_eq!(generation(), 1);
+
+    home.write("town/town.yaml", &good.replace("person.id > 1", "person.id > 2"));
+    let watching = tokio::spawn(directory::watch(folder.clone(), world.clone(), |_| ()));
+    // Below the minute after which a folder is looked at whatever was notified.
+    until_true("the edit is seen", PATIENCE / 2, || generation() == 2).await.unwrap();
+    watching.abort();
 }

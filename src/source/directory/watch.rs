@@ -32,6 +32,7 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
     let (sender, mut changes) = mpsc::channel(WAITING);
     let roots = folder.roots().to_vec();
     let arrivals = world.arrivals.clone();
+    let first_look = sender.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if let Ok(event) = &event {
             arrivals.note(event);
@@ -45,6 +46,8 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
     for root in folder.roots() {
         watcher.watch(root, RecursiveMode::Recursive)?;
     }
+    // What was edited between the load at the start and this line raised no notification.
+    let _ = first_look.try_send(());
     let mut is_missing = false;
     loop {
         let wait = if is_missing { LOOK_MISSING } else { LOOK };

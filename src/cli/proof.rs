@@ -206,7 +206,7 @@ async fn send(
             put(format!("{step}, as {whom}: sent to {}\n", said.to).as_bytes())?;
             Ok(true)
         }
-        Delivery::Refused { reason, detail } | Delivery::Later { reason, detail } => {
+        Delivery::Refused { reason, detail } | Delivery::Later { reason, detail, .. } => {
             eprintln!("error: {step}, as {whom}: {}: {detail}", reason.as_str());
             Ok(false)
         }

@@ -55,11 +55,26 @@ impl Permit {
     fn allows(&self, host: &str, address: IpAddr) -> bool {
         is_public(address) || self.reach.names_host(&self.namespace, host)
     }
+
+    /// What may be asked: an address that stands in a URL is not resolved, so it is looked at here.
+    ///
+    /// # Errors
+    /// Why it may not, in words.
+    pub fn check(&self, url: &Url) -> Result<(), String> {
+        let host = url.host_str().unwrap_or("");
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_plain = url.scheme() != "https" && !self.reach.names_host(&self.namespace, host);
+        match address {
+            Ok(address) if !self.allows(host, address) => Err(format!("{host} is a private address")),
+            _ if is_plain => Err(format!("{host} is not encrypted")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Resolves names, and leaves out what nobody may connect to.
 #[derive(Clone)]
-struct Resolver(Permit);
+pub struct Resolver(pub Permit);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -122,19 +137,6 @@ impl Http {
         Ok(Self { client, permit, home: home.host_str().map(str::to_owned) })
     }
 
-    /// What may be asked: an address that stands in a URL is not resolved, so it is looked at here.
-    fn check(&self, url: &Url) -> Result<(), HttpError> {
-        let host = url.host_str().unwrap_or("");
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        let is_plain = url.scheme() != "https" && !self.permit.reach.names_host(&self.permit.namespace, host);
-        let message = match address {
-            Ok(address) if !self.permit.allows(host, address) => format!("{host} is a private address"),
-            _ if is_plain => format!("{host} is not encrypted"),
-            _ => return Ok(()),
-        };
-        Err(refused(message))
-    }
-
     async fn ask(&self, request: HttpRequest) -> Result<http::Response<hyper::body::Incoming>, HttpError> {
         let failed = |e: hyper_util::client::legacy::Error| {
             let kind = if e.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Request };
@@ -155,7 +157,8 @@ fn refused(message: String) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, std::io::Error::new(std::io::ErrorKind::PermissionDenied, message))
 }
 
-fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// Why an address may not be reached, where that is why a request failed.
+pub fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<std::io::Error>()
@@ -176,7 +179,7 @@ impl HttpService for Http {
         let mut body = Some(body);
         for _ in 0..=REDIRECTS_MAX {
             let url = Url::parse(&parts.uri.to_string()).map_err(|e| HttpError::new(HttpErrorKind::Request, e))?;
-            self.check(&url)?;
+            self.permit.check(&url).map_err(refused)?;
             let mut asked = http::Request::new(body.take().unwrap_or_else(HttpRequestBody::empty));
             *asked.method_mut() = parts.method.clone();
             *asked.uri_mut() = parts.uri.clone();

@@ -5,14 +5,14 @@
 //! | [`address`] | what the text of a URL alone says of a place |
 //! | [`site`] | a place that is looked at, and what is found there |
 //! | `arrivals` | which of a folder's files were renamed into place |
-//! | [`remote`], `http` | object stores, and the client that they are reached by |
+//! | [`remote`], [`http`] | object stores, and the client that they are reached by |
 //! | [`target`] | a file or an object that is written whole, or not at all |
 //! | [`table`] | rows in it: CSV, JSON Lines, Parquet |
 //! | [`reach`] | what a namespace may reach |
 
 pub mod address;
 mod arrivals;
-mod http;
+pub mod http;
 pub mod reach;
 pub mod remote;
 pub mod site;

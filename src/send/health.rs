@@ -69,7 +69,7 @@ mod tests {
     fn a_channel_rests_while_nobody_answers() {
         let health = Health::default();
         let channel = ("shop".to_owned(), "mail".to_owned());
-        let later = |reason| Delivery::Later { reason, detail: String::new() };
+        let later = |reason| Delivery::later(reason, "");
         health.note(&channel, [later(Refusal::RecipientRefused)].iter());
         assert!(!health.is_resting(&channel), "a person's mailbox may be full");
         health.note(&channel, [later(Refusal::ConnectFailed), Delivery::Unsent].iter());

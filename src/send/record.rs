@@ -257,12 +257,13 @@ fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorde
         Delivery::InDoubt { detail } => record(Outcome::InDoubt, Some(IN_DOUBT), detail),
         Delivery::Unsent if now > expires => record(Outcome::Expired, Some("Expired"), String::new()),
         Delivery::Unsent => Err(Deferral { seq, attempts: attempt, due: now, reason: NOT_TRIED.to_owned() }),
-        Delivery::Later { reason, detail } => {
+        Delivery::Later { reason, detail, after } => {
             let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
             let wait = RETRY_FIRST.saturating_mul(2_i32.saturating_pow(doublings)).min(RETRY_MAX);
             // Who was not reached because nobody was is next when the channel answers again.
             let wait = if health::is_the_providers(reason) { SignedDuration::ZERO } else { wait };
-            let due = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+            // The provider's word, where it has one.
+            let due = now.checked_add(after.unwrap_or(wait)).unwrap_or(Timestamp::MAX);
             if due > expires {
                 return record(Outcome::Failed, Some(reason.as_str()), detail);
             }

@@ -1,11 +1,15 @@
 //! Channels: one file per provider. A provider takes a ready message and says what became of it.
 
+pub mod exchange;
+pub mod jwt;
 pub mod outbox;
+pub mod posted;
 pub mod smtp;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
@@ -91,6 +95,8 @@ pub enum Delivery {
     Later {
         reason: Refusal,
         detail: String,
+        /// When, if the provider says it (`Retry-After`).
+        after: Option<SignedDuration>,
     },
     /// The message may have arrived.
     InDoubt {
@@ -98,6 +104,13 @@ pub enum Delivery {
     },
     /// It was not begun: the sender may not go on, or the message has expired.
     Unsent,
+}
+
+impl Delivery {
+    /// [`Later`](Self::Later), whenever the sender likes; what the server said is cut and names nobody.
+    pub fn later(reason: Refusal, text: &str) -> Self {
+        Self::Later { reason, detail: detail(text), after: None }
+    }
 }
 
 /// A finished delivery, told exactly once for each message that was submitted.

@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
-use super::{Channel, Delivery, Done, Envelope, Refusal, detail};
+use super::{Channel, Delivery, Done, Envelope, Refusal};
 
 /// Files written at once: enough to keep a disk busy, few enough for its handles.
 const CONNECTIONS: usize = 16;
@@ -68,7 +68,7 @@ fn deliver(root: &Path, message: &Envelope) -> Delivery {
     }
     match write(root, &message.folder, &message.id, &message.bytes) {
         Ok(()) => Delivery::Sent { receipt: String::new() },
-        Err(error) => Delivery::Later { reason: Refusal::WriteFailed, detail: detail(&error.to_string()) },
+        Err(error) => Delivery::later(Refusal::WriteFailed, &error.to_string()),
     }
 }
 

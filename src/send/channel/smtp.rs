@@ -41,7 +41,7 @@ use self::{
     connection::Fault,
     relay::{Job, Relay},
 };
-use super::{Channel, Delivery, Done, Envelope, Refusal, detail, detail_about};
+use super::{Channel, Delivery, Done, Envelope, Refusal, detail_about};
 use crate::api::channel::Tls;
 
 /// The name in EHLO. An address literal is a valid one (RFC 5321, section 4.1.3).
@@ -134,5 +134,5 @@ fn broken(stage: &str, fault: &Fault) -> Delivery {
 }
 
 fn later(reason: Refusal, text: &str) -> Delivery {
-    Delivery::Later { reason, detail: detail(text) }
+    Delivery::later(reason, text)
 }

@@ -86,8 +86,8 @@ fn deliver(message: &Envelope, post: &Post, process: &Process, is_smooth: bool) 
     }
     let detail = String::new;
     match if is_smooth { 99 } else { process.dice.below(100) } {
-        0..5 => Delivery::Later { reason: Refusal::RecipientRefused, detail: detail() },
-        5..7 => Delivery::Later { reason: Refusal::ConnectFailed, detail: detail() },
+        0..5 => Delivery::Later { reason: Refusal::RecipientRefused, detail: detail(), after: None },
+        5..7 => Delivery::Later { reason: Refusal::ConnectFailed, detail: detail(), after: None },
         7..11 => Delivery::Refused { reason: Refusal::RecipientRefused, detail: detail() },
         11..13 => Delivery::InDoubt { detail: detail() },
         13..16 => {

@@ -315,9 +315,9 @@ pub(super) fn refused(seat: &Seat, reply: &Reply<'_>, reason: Refusal, job: &Job
     let detail = detail_about(&reply.text(), &job.message);
     match reply.code {
         // A login or its protection is missing (RFC 4954, section 6): the operator's to mend.
-        530 | 538 => Delivery::Later { reason: Refusal::AuthFailed, detail },
+        530 | 538 => Delivery::Later { reason: Refusal::AuthFailed, detail, after: None },
         500..=599 => Delivery::Refused { reason, detail },
-        400..=499 => Delivery::Later { reason, detail },
-        _ => Delivery::Later { reason: Refusal::ProtocolError, detail },
+        400..=499 => Delivery::Later { reason, detail, after: None },
+        _ => Delivery::Later { reason: Refusal::ProtocolError, detail, after: None },
     }
 }

@@ -69,7 +69,7 @@ impl Drop for Job {
     fn drop(&mut self) {
         if self.done.is_some() {
             let detail = detail("the channel broke");
-            let later = Delivery::Later { reason: Refusal::ConnectFailed, detail: detail.clone() };
+            let later = Delivery::Later { reason: Refusal::ConnectFailed, detail: detail.clone(), after: None };
             self.tell(if self.at_stake { Delivery::InDoubt { detail } } else { later });
         }
     }

@@ -330,7 +330,8 @@ pub struct Addresses {
 /// What a person agrees to hear about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.category == 'Transactional' || has(self.consent)", "a Marketing topic says where consent is read from"))]
+#[x_kube(validation = ("self.category == 'Transactional' || has(self.consent)", "a Marketing topic says where consent is read from"),
+    validation = ("self.category == 'Marketing' || !has(self.requires)", "a Transactional topic requires nothing"))]
 pub struct Topic {
     pub name: super::name::Label,
     pub category: Category,
@@ -340,6 +341,15 @@ pub struct Topic {
     pub title: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<TopicConsent>,
+    /// `Confirmed`: what a file or another system says is `Pending` until the person confirms it herself (double opt-in).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requires: Option<Requires>,
+}
+
+/// What it takes beside a person's consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Requires {
+    Confirmed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -365,6 +375,9 @@ pub struct ConsentField {
     /// The field that says when `field` changed. Without it a file may withdraw but never grant again after an opt-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Word>,
+    /// A Boolean field that says whether the person has confirmed already, where the topic `requires: Confirmed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Word>,
     /// What holds where the field is missing and nothing is recorded.
     #[serde(default)]
     pub default: ConsentDefault,

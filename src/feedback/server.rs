@@ -47,7 +47,7 @@ async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
         return specimen();
     }
     match unsubscribe::read(&token, &desk.secret) {
-        Some((of, _)) => page(StatusCode::OK, &form(&of.topic)),
+        Some(said) => page(StatusCode::OK, &form(&said.of.topic)),
         None => unknown(),
     }
 }
@@ -56,8 +56,8 @@ async fn withdraw(State(desk): State<Desk>, Path(token): Path<String>) -> Respon
     if token == SPECIMEN {
         return specimen();
     }
-    let Some((of, profile)) = unsubscribe::read(&token, &desk.secret) else { return unknown() };
-    match unsubscribe::withdraw(&desk.store, &of, &profile, desk.clock.now()).await {
+    let Some(said) = unsubscribe::read(&token, &desk.secret) else { return unknown() };
+    match unsubscribe::withdraw(&desk.store, &said, desk.clock.now()).await {
         Ok(()) => page(StatusCode::OK, "<p>You will not get these messages any more.</p>"),
         Err(error) => {
             // The mailbox asks again; nothing is said to be done that is not.

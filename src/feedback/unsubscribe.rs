@@ -1,14 +1,17 @@
 //! One-click unsubscribe (RFC 8058): a link that says who withdraws from what, signed, and needs nothing else.
 //!
-//! The token holds the subscription and the person's key, so that it works for as long as the store lives: it never
-//! expires and survives its campaign. Only a POST withdraws; whatever merely looks at a link, such as a mail scanner,
+//! The token holds the subscription, the person's key and a keyed hash of the address that it went to, so that it works for
+//! as long as the store lives: it never expires and survives its campaign. Only a POST withdraws; whatever merely looks at a link, such as a mail scanner,
 //! changes nothing.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use ring::hmac;
 
-use crate::store::{self, Store};
+use crate::store::{
+    self, Store,
+    keyed::{Keyed, Label},
+};
 
 /// Of the signature: half of SHA-256's, as RFC 2104, section 5 allows.
 const MARK_BYTES: usize = 16;
@@ -32,18 +35,30 @@ pub struct Links {
     base: String,
     of: Subscription,
     key: hmac::Key,
+    addresses: Keyed,
+}
+
+/// Who withdraws from what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    pub of: Subscription,
+    pub profile: String,
+    /// The keyed hash of the address that the link went to; the first links had none.
+    pub address: Option<String>,
 }
 
 impl Links {
     /// `public_url` is where the listener is reached from outside.
     pub fn new(public_url: &str, of: Subscription, secret: &[u8]) -> Self {
-        Self { base: format!("{}/u/", public_url.trim_end_matches('/')), of, key: signing_key(secret) }
+        let addresses = Keyed::new(secret, Label::Address);
+        Self { base: format!("{}/u/", public_url.trim_end_matches('/')), of, key: signing_key(secret), addresses }
     }
 
-    /// The link of one person.
-    pub fn to(&self, profile: &str) -> String {
+    /// The link of one person, in a message to this address.
+    pub fn to(&self, profile: &str, address: &str) -> String {
         let of = &self.of;
-        let said = serde_json::json!([of.namespace, of.dataset, of.topic, of.channel, profile]).to_string();
+        let address = self.addresses.of_address(address);
+        let said = serde_json::json!([of.namespace, of.dataset, of.topic, of.channel, profile, address]).to_string();
         let mark = hmac::sign(&self.key, said.as_bytes());
         let signed = [&mark.as_ref()[..MARK_BYTES], said.as_bytes()].concat();
         format!("{}{}", self.base, URL_SAFE_NO_PAD.encode(signed))
@@ -56,7 +71,7 @@ impl Links {
 }
 
 /// Who withdraws from what, as a token says. None: it was not made with this secret.
-pub fn read(token: &str, secret: &[u8]) -> Option<(Subscription, String)> {
+pub fn read(token: &str, secret: &[u8]) -> Option<Withdrawal> {
     if token.len() > TOKEN_CHARS_MAX {
         return None;
     }
@@ -68,15 +83,18 @@ pub fn read(token: &str, secret: &[u8]) -> Option<(Subscription, String)> {
     if differs != 0 {
         return None;
     }
-    let [namespace, dataset, topic, channel, profile]: [String; 5] = serde_json::from_slice(said).ok()?;
-    Some((Subscription { namespace, dataset, topic, channel }, profile))
+    let mut said = serde_json::from_slice::<Vec<String>>(said).ok()?;
+    let address = if said.len() == 6 { said.pop() } else { None };
+    let [namespace, dataset, topic, channel, profile]: [String; 5] = said.try_into().ok()?;
+    Some(Withdrawal { of: Subscription { namespace, dataset, topic, channel }, profile, address })
 }
 
 /// Records that a person withdraws; it holds at the very next attempt to send.
-pub async fn withdraw(store: &Store, of: &Subscription, profile: &str, now: Timestamp) -> store::Result<()> {
+pub async fn withdraw(store: &Store, said: &Withdrawal, now: Timestamp) -> store::Result<()> {
+    let of = &said.of;
     let topic =
         store::ledger::Topic { namespace: &of.namespace, dataset: &of.dataset, topic: &of.topic, channel: &of.channel };
-    store.withdraw(topic, profile, "unsubscribe", now).await
+    store.withdraw(topic, &said.profile, said.address.as_deref(), "unsubscribe", now).await
 }
 
 /// Apart from the other uses of the store's secret.
@@ -96,15 +114,17 @@ mod tests {
 
     #[test]
     fn a_link_says_who_and_what() {
-        let link = Links::new("https://mail.example.com/", news(), b"secret").to("[\"a\",7]");
+        let link = Links::new("https://mail.example.com/", news(), b"secret").to("[\"a\",7]", "Ann@example.com");
         let token = link.strip_prefix("https://mail.example.com/u/").unwrap();
-        assert_eq!(read(token, b"secret"), Some((news(), "[\"a\",7]".to_owned())));
+        let address = Some(Keyed::new(b"secret", Label::Address).of_address("ann@example.com"));
+        let said = Withdrawal { of: news(), profile: "[\"a\",7]".to_owned(), address };
+        assert_eq!(read(token, b"secret"), Some(said));
         assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
     }
 
     #[test]
     fn a_link_that_was_changed_says_nothing() {
-        let link = Links::new("https://m.example", news(), b"secret").to("7");
+        let link = Links::new("https://m.example", news(), b"secret").to("7", "a@b.c");
         let token = link.rsplit('/').next().unwrap();
         assert_eq!(read(token, b"another"), None);
         for at in 0..token.len() {

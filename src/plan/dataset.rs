@@ -120,6 +120,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         let fields = [
             ("field", Some(&consent.field), FieldKind::Boolean),
             ("changedAt", consent.changed_at.as_ref(), FieldKind::Timestamp),
+            ("confirmed", consent.confirmed.as_ref(), FieldKind::Boolean),
         ];
         for (part, field, wanted) in fields {
             let Some(field) = field else { continue };

@@ -82,6 +82,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
             other => other?,
         }
     }
+    world.store.note_dataset(place.namespace, place.dataset, &spec, world.clock.now()).await?;
     let is_to_be_held = spec.deletion_policy == DeletionPolicy::Delete;
     if object.is_held != is_to_be_held {
         world.source.hold(&object.key, is_to_be_held).await?;

@@ -164,7 +164,7 @@ impl Letter {
     ) -> Result<Written, String> {
         let email = self.email().map_err(|e| e.to_string())?;
         let link = self.links.as_ref().zip(profile).map(|(links, profile)| match self.purpose {
-            Purpose::Send => links.to(profile),
+            Purpose::Send => links.to(profile, &said.to),
             Purpose::Preview | Purpose::Proof => links.specimen(),
         });
         let mut values = Vec::with_capacity(said.fields.len() + 1 + self.words.len());

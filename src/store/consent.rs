@@ -1,23 +1,185 @@
-//! What a person says of her own consent, outside of the files.
+//! Consent over time: a log of what each person said of each topic and channel, and where.
+//!
+//! The newest entry holds; of one instant the one that lets least through. An entry may be about every topic or every
+//! channel ([`ALL`]): such entries only withdraw. What a person withdraws herself is kept under a keyed hash of her
+//! address, too (table `opt_out`), so that it holds for whoever has that address, whatever her key becomes.
 
 use jiff::Timestamp;
 
-use super::{Result, Sql, Store, ledger::Topic, micros};
+use super::{Bind, Result, Row, Sql, Store, Tx, instant, ledger::Topic, micros};
+
+/// In an entry: every topic, or every channel.
+pub const ALL: &str = "*";
+
+/// What holds of a person, a topic and a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    Granted,
+    /// Asked for, and to be confirmed by the person (double opt-in).
+    Pending,
+    /// It was known once and is not known any more.
+    Unknown,
+    Withdrawn,
+}
+
+impl State {
+    pub const EACH: [Self; 4] = [Self::Granted, Self::Pending, Self::Unknown, Self::Withdrawn];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Granted => "Granted",
+            Self::Pending => "Pending",
+            Self::Unknown => "Unknown",
+            Self::Withdrawn => "Withdrawn",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::EACH.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// How a sender is written where a channel stands: every message over one Channel, and no other.
+pub fn sender(medium: &str, channel: &str) -> String {
+    format!("{medium}:{channel}")
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub profile: String,
+    pub topic: String,
+    /// A medium such as `email`, a [`sender`], or [`ALL`].
+    pub channel: String,
+    pub state: State,
+    /// When the person said it.
+    pub at: Timestamp,
+    /// A file, a page, another system.
+    pub source: String,
+    /// The words that she agreed or objected to, where they are known.
+    pub text: Option<String>,
+}
+
+impl Entry {
+    fn read(row: &Row) -> Result<Self> {
+        let state: String = row.get(4)?;
+        Ok(Self {
+            profile: row.get(0)?,
+            topic: row.get(1)?,
+            channel: row.get(2)?,
+            at: instant(row.get(3)?),
+            // The table takes no other.
+            state: State::named(&state).unwrap_or(State::Unknown),
+            source: row.get(5)?,
+            text: row.get(6)?,
+        })
+    }
+}
+
+const COLUMNS: &str = "SELECT profile, topic, channel, at_us, state, source, text FROM consent \
+    WHERE namespace = $1 AND dataset = $2 AND profile = $3";
+/// Which of several entries holds.
+pub(super) const NEWEST_FIRST: &str = "at_us DESC, state DESC";
+
+impl Tx {
+    /// Appends entries to the log of a dataset (namespace, name); one that is there already is not entered twice.
+    pub async fn put_consent(
+        &mut self,
+        (namespace, dataset): (&str, &str),
+        said: &[Entry],
+        now: Timestamp,
+    ) -> Result<()> {
+        let sql = "INSERT INTO consent (namespace, dataset, profile, topic, channel, at_us, state, source, text, recorded_us) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+        let rows = said.iter().map(|entry| {
+            vec![
+                Bind::from(namespace),
+                dataset.into(),
+                (&entry.profile).into(),
+                (&entry.topic).into(),
+                (&entry.channel).into(),
+                micros(entry.at).into(),
+                entry.state.as_str().into(),
+                (&entry.source).into(),
+                entry.text.clone().into(),
+                micros(now).into(),
+            ]
+        });
+        self.execute_each(sql, rows.collect()).await
+    }
+
+    /// Keeps an opt-out under the keyed hash of an address. Of `said` the topic, the channel, the time and the source count.
+    pub async fn put_opt_out(
+        &mut self,
+        (namespace, dataset): (&str, &str),
+        address: &str,
+        said: &Entry,
+        now: Timestamp,
+    ) -> Result<()> {
+        let sql = "INSERT INTO opt_out (namespace, dataset, address, topic, channel, at_us, source, recorded_us) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+        let sql = Sql::new(sql)
+            .bind(namespace)
+            .bind(dataset)
+            .bind(address)
+            .bind(&said.topic)
+            .bind(&said.channel)
+            .bind(micros(said.at))
+            .bind(&said.source)
+            .bind(micros(now));
+        self.execute(sql).await?;
+        Ok(())
+    }
+}
 
 impl Store {
     /// Appends a withdrawal to the consent log. The newest entry wins, so a file that was written before does not undo it.
-    pub async fn withdraw(&self, topic: Topic<'_>, profile: &str, source: &str, now: Timestamp) -> Result<()> {
-        let sql = "INSERT INTO consent (namespace, dataset, topic, channel, profile, at_us, granted, source, recorded_us) \
-                   VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $6) ON CONFLICT DO NOTHING";
-        let sql = Sql::new(sql)
-            .bind(topic.namespace)
-            .bind(topic.dataset)
-            .bind(topic.topic)
-            .bind(topic.channel)
-            .bind(profile)
-            .bind(micros(now))
-            .bind(source);
-        self.execute(sql).await?;
-        Ok(())
+    /// `address` is the keyed hash of where the person said it.
+    pub async fn withdraw(
+        &self,
+        topic: Topic<'_>,
+        profile: &str,
+        address: Option<&str>,
+        source: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let said = Entry {
+            profile: profile.to_owned(),
+            topic: topic.topic.to_owned(),
+            channel: topic.channel.to_owned(),
+            state: State::Withdrawn,
+            at: now,
+            source: source.to_owned(),
+            text: None,
+        };
+        let of = (topic.namespace, topic.dataset);
+        let mut tx = self.begin().await?;
+        tx.put_consent(of, std::slice::from_ref(&said), now).await?;
+        if let Some(address) = address {
+            tx.put_opt_out(of, address, &said, now).await?;
+        }
+        tx.commit().await
+    }
+
+    /// A person's entries, newest first; at most `limit`.
+    pub async fn consent_of(&self, of: (&str, &str), profile: &str, limit: i64) -> Result<Vec<Entry>> {
+        let sql = format!("{COLUMNS} ORDER BY {NEWEST_FIRST}, topic, channel LIMIT $4");
+        let binds = vec![of.0.into(), of.1.into(), profile.into(), limit.into()];
+        self.fetch(Sql::composed(sql, binds)).await?.iter().map(Entry::read).collect()
+    }
+
+    /// The entry that holds for a person, a topic and a channel.
+    pub async fn newest_consent(&self, topic: Topic<'_>, profile: &str) -> Result<Option<Entry>> {
+        let sql = format!(
+            "{COLUMNS} AND topic IN ($4, '{ALL}') AND channel IN ($5, '{ALL}') ORDER BY {NEWEST_FIRST} LIMIT 1"
+        );
+        let binds: Vec<Bind> = vec![
+            topic.namespace.into(),
+            topic.dataset.into(),
+            profile.into(),
+            topic.topic.into(),
+            topic.channel.into(),
+        ];
+        self.fetch_one(Sql::composed(sql, binds)).await?.as_ref().map(Entry::read).transpose()
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Bind, Result, Row, Sql, Store, campaign::Run, instant, ledger::Topic, micros};
+use super::{Bind, Result, Row, Sql, Store, campaign::Run, instant, micros};
 
 /// One message of a run, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,15 +18,6 @@ pub struct Fate {
     pub attempts: i64,
     /// When a message that was put aside is due.
     pub due: Option<Timestamp>,
-}
-
-/// The newest word on a consent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Consent {
-    pub is_granted: bool,
-    pub at: Timestamp,
-    /// A file, or how the person said it.
-    pub source: String,
 }
 
 /// That a row was taken before.
@@ -65,18 +56,6 @@ impl Store {
         let sql = format!("{FATES} AND l.{column} = $3 ORDER BY l.step_no, l.item, l.address LIMIT $4");
         let binds: Vec<Bind> = vec![run.run_day.into(), run.no.into(), of.into(), limit.into()];
         self.fetch(Sql::composed(sql, binds)).await?.iter().map(fate).collect()
-    }
-
-    /// The newest consent of a person, which is the one that holds.
-    pub async fn newest_consent(&self, topic: Topic<'_>, profile: &str) -> Result<Option<Consent>> {
-        let sql = "SELECT granted, at_us, source FROM consent WHERE namespace = $1 AND dataset = $2 AND topic = $3 AND channel = $4 \
-                   AND profile = $5 ORDER BY at_us DESC, granted ASC LIMIT 1";
-        let sql =
-            Sql::new(sql).bind(topic.namespace).bind(topic.dataset).bind(topic.topic).bind(topic.channel).bind(profile);
-        let consent = |row: Row| {
-            Ok(Consent { is_granted: row.get::<i64>(0)? == 1, at: instant(row.get(1)?), source: row.get(2)? })
-        };
-        self.fetch_one(sql).await?.map(consent).transpose()
     }
 
     /// Who `once` holds back: the run that sent to the row since then. `of` is the namespace, the campaign and the step.

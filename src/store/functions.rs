@@ -40,7 +40,7 @@ enum Answer {
 type Function = fn(&[Value<'_>]) -> Answer;
 
 /// Names, as the lowering of rules writes them.
-const FUNCTIONS: [(&CStr, c_int, Function); 9] = [
+const FUNCTIONS: [(&CStr, c_int, Function); 10] = [
     (c"campanile_add", 2, |args| operate("add", args)),
     (c"campanile_subtract", 2, |args| operate("subtract", args)),
     (c"campanile_multiply", 2, |args| operate("multiply", args)),
@@ -49,6 +49,7 @@ const FUNCTIONS: [(&CStr, c_int, Function); 9] = [
     (c"campanile_faults", 3, faults),
     (c"campanile_matches", 2, matches),
     (c"campanile_part", 3, part),
+    (c"campanile_keyed", 2, keyed),
     // As PostgreSQL calls its own: both databases draw the same rows at random.
     (c"md5", 1, md5_of),
 ];
@@ -203,6 +204,12 @@ fn matches(args: &[Value<'_>]) -> Answer {
             None => Answer::Fault,
         }
     })
+}
+
+/// A keyed hash; see [`super::keyed`].
+fn keyed(args: &[Value<'_>]) -> Answer {
+    let [Value::Text(pads), Value::Text(text)] = args else { return Answer::Missing };
+    super::keyed::hash_with(pads, text).map_or(Answer::Missing, Answer::Text)
 }
 
 thread_local! {

@@ -236,8 +236,8 @@ pub fn waiting(
 pub fn granted(topic: Option<Topic<'_>>, dialect: Dialect) -> Expr {
     let Some(topic) = topic else { return Expr::cust("CAST(NULL AS BIGINT)") };
     let of = [topic.namespace, topic.dataset, topic.topic, topic.channel].map(|text| Expr::val(text.to_owned()));
-    let text = "(SELECT c.granted FROM consent c WHERE c.namespace = ? AND c.dataset = ? AND c.topic = ? AND c.channel = ? \
-                AND c.profile = l.profile ORDER BY c.at_us DESC, c.granted ASC LIMIT 1)";
+    let text = "(SELECT CAST(CASE c.state WHEN 'Granted' THEN 1 ELSE 0 END AS BIGINT) FROM consent c WHERE c.namespace = ? AND c.dataset = ? \
+                AND c.topic IN (?, '*') AND c.channel IN (?, '*') AND c.profile = l.profile ORDER BY c.at_us DESC, c.state DESC LIMIT 1)";
     match dialect {
         Dialect::Sqlite => Expr::cust_with_exprs(text.to_owned(), of),
         Dialect::Postgres => Expr::cust_with_exprs(text.replace('?', "$"), of),

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 
 use super::{
     Bind, Result, Sql, Tx,
+    consent::NEWEST_FIRST,
     entity::{FILE_COLUMN, Place, canonical_key, quoted},
     micros,
 };
 use crate::{
-    api::dataset::{Category, DatasetSpec, Entity},
+    api::dataset::{Category, DatasetSpec, Entity, Requires},
     rule::Dialect,
 };
 
@@ -23,6 +24,9 @@ pub struct ConsentRule<'a> {
     pub channel: &'a str,
     pub field: &'a str,
     pub changed_at: Option<&'a str>,
+    /// The field that says whether the person has confirmed, where she must: else what a file grants is pending.
+    pub confirmed: Option<&'a str>,
+    pub must_confirm: bool,
     pub source: &'a str,
 }
 
@@ -36,7 +40,18 @@ pub fn consent_rules<'a>(dataset: &'a DatasetSpec, entity: &'a Entity, source: &
         .filter_map(|topic| {
             let email = topic.consent.as_ref()?.email.as_ref()?;
             let changed_at = email.changed_at.as_deref();
-            Some(ConsentRule { topic: &topic.name, channel: "email", field: &email.field, changed_at, source })
+            let must_confirm = topic.requires == Some(Requires::Confirmed);
+            let confirmed = email.confirmed.as_deref();
+            let field = &*email.field;
+            Some(ConsentRule {
+                topic: &topic.name,
+                channel: "email",
+                field,
+                changed_at,
+                confirmed,
+                must_confirm,
+                source,
+            })
         })
         .collect()
 }
@@ -257,7 +272,8 @@ impl Tx {
     /// Appends to the consent log what the rows of `from` change, before they are in the table.
     ///
     /// A row enters the log only where the field differs from what the table holds, stamped with `changedAt`.
-    /// Without `changedAt` a file may withdraw, but never grant again after a recorded opt-out.
+    /// Without `changedAt` a file may withdraw, but never grant again after a recorded opt-out. Where a topic `requires:
+    /// Confirmed` a file only asks for it.
     pub async fn log_consent(
         &mut self,
         merge: &Merge<'_>,
@@ -285,13 +301,21 @@ impl Tx {
             }
             Consenting::Table => format!("{table} s WHERE TRUE"),
         };
+        let granted = match consent.confirmed {
+            _ if !consent.must_confirm => "'Granted'".to_owned(),
+            None => "'Pending'".to_owned(),
+            Some(confirmed) => format!("CASE WHEN s.{} THEN 'Granted' ELSE 'Pending' END", quoted(confirmed)),
+        };
+        let of = "c.namespace = $1 AND c.dataset = $2 AND c.profile = q.profile AND c.topic IN ($3, '*') AND c.channel IN ($4, '*')";
+        // Who has confirmed need not do it again because a file says once more what it said.
         let sql = format!(
-            "INSERT INTO consent (namespace, dataset, topic, channel, profile, at_us, granted, source, recorded_us) \
-             SELECT $1, $2, $3, $4, q.profile, COALESCE(q.changed_us, $5), q.granted, $6, $5 FROM ( \
-               SELECT {profile} AS profile, {at} AS changed_us, CASE WHEN s.{field} THEN 1 ELSE 0 END AS granted \
+            "INSERT INTO consent (namespace, dataset, topic, channel, profile, at_us, state, source, recorded_us) \
+             SELECT $1, $2, $3, $4, q.profile, COALESCE(q.changed_us, $5), q.state, $6, $5 FROM ( \
+               SELECT {profile} AS profile, {at} AS changed_us, CASE WHEN s.{field} THEN {granted} ELSE 'Withdrawn' END AS state \
                FROM {rows} AND s.{field} IS NOT NULL) q \
-             WHERE q.granted = 0 OR q.changed_us IS NOT NULL OR NOT EXISTS (SELECT 1 FROM consent c WHERE c.namespace = $1 \
-               AND c.dataset = $2 AND c.topic = $3 AND c.channel = $4 AND c.profile = q.profile AND c.granted = 0) \
+             WHERE (q.state = 'Withdrawn' OR q.changed_us IS NOT NULL \
+                 OR NOT EXISTS (SELECT 1 FROM consent c WHERE {of} AND c.state = 'Withdrawn')) \
+               AND (q.state <> 'Pending' OR coalesce((SELECT c.state FROM consent c WHERE {of} ORDER BY {NEWEST_FIRST} LIMIT 1), '') <> 'Granted') \
              ON CONFLICT DO NOTHING"
         );
         let binds = vec![

@@ -7,7 +7,9 @@
 //! | [`home`] | which home a store belongs to; the emergency stop |
 //! | [`object`] | the folder home's objects and events |
 //! | [`entity`] | the tables of a Dataset |
-//! | `consent` | what a person says outside of the files |
+//! | [`consent`] | what people agreed to and withdrew, over time |
+//! | [`declared`] | the datasets as they are declared |
+//! | [`keyed`] | keyed hashes of addresses and keys |
 //! | [`rows`] | rows on their way into them, in the form in which each database takes them |
 //! | `load` | the way: `COPY`, or INSERTs of many rows |
 //! | [`merge`] | what a file says into them, and consent |
@@ -41,8 +43,9 @@ pub mod audience;
 pub mod campaign;
 mod cancellation;
 pub mod claims;
-mod consent;
+pub mod consent;
 mod db;
+pub mod declared;
 pub mod doubt;
 pub mod entity;
 pub mod fate;
@@ -51,6 +54,7 @@ pub mod files;
 mod functions;
 pub mod home;
 pub mod kept;
+pub mod keyed;
 pub mod ledger;
 mod load;
 pub mod merge;

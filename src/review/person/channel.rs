@@ -7,7 +7,7 @@ use crate::{
     plan::message::EmailPlan,
     run::engine::once_since,
     send::mime,
-    store::{self, campaign::Origin},
+    store::{self, campaign::Origin, consent::State},
 };
 
 /// A reason that a run counts, and what is behind it.
@@ -85,10 +85,15 @@ impl Walker<'_> {
     async fn without_consent(&self, email: &EmailPlan, profile: Option<&str>) -> store::Result<Held> {
         let Some((profile, topic)) = profile.zip(email.asks(self.bundle())) else { return Ok(None) };
         Ok(match self.store.newest_consent(topic, profile).await? {
-            Some(consent) if consent.is_granted => None,
+            Some(consent) if consent.state == State::Granted => None,
             Some(consent) => {
                 let (topic, source, at) = (&email.topic, &consent.source, consent.at);
-                Some(("NoConsent", format!("opted out of {topic} at {at:.0} ({source})")))
+                let what = match consent.state {
+                    State::Pending => format!("has not confirmed {topic}, asked for"),
+                    State::Unknown => format!("consent to {topic} is not known any more, since"),
+                    State::Granted | State::Withdrawn => format!("opted out of {topic}"),
+                };
+                Some(("NoConsent", format!("{what} at {at:.0} ({source})")))
             }
             None if email.is_in_by_default => None,
             None => {

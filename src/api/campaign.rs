@@ -41,6 +41,11 @@ pub struct CampaignSpec {
     pub dataset: Label,
     /// The topic of the dataset that people must agree to.
     pub topic: Label,
+    /// The ContactPolicies that it respects; of several the strictest holds. Without one the defaults hold, which
+    /// suppress an address after a hard bounce, a complaint, or five soft bounces in thirty days.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub policies: Vec<Label>,
     /// Without a schedule runs are made by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,

@@ -117,7 +117,8 @@ impl Default for CampaignRunStatus {
     }
 }
 
-/// `entered = sent + failed + excluded + expired + cancelled + inDoubt + waiting`, always.
+/// `entered = sent + failed + excluded + expired + cancelled + inDoubt + waiting`, always. What came back is counted
+/// beside it: of how many messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
@@ -137,6 +138,22 @@ pub struct Totals {
     pub in_doubt: i64,
     #[serde(default)]
     pub waiting: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub delivered: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub bounced: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub complained: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub opened: i64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub clicked: i64,
+}
+
+/// A channel that tells nothing back has no counts of it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(count: &i64) -> bool {
+    *count == 0
 }
 
 impl Totals {
@@ -157,6 +174,11 @@ impl std::ops::AddAssign for Totals {
         self.cancelled += other.cancelled;
         self.in_doubt += other.in_doubt;
         self.waiting += other.waiting;
+        self.delivered += other.delivered;
+        self.bounced += other.bounced;
+        self.complained += other.complained;
+        self.opened += other.opened;
+        self.clicked += other.clicked;
     }
 }
 

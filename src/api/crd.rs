@@ -8,7 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{Audience, Campaign, CampaignRun, Channel, Dataset, MessageTemplate, NEVER_OBSERVED};
+use super::{Audience, Campaign, CampaignRun, Channel, ContactPolicy, Dataset, MessageTemplate, NEVER_OBSERVED};
 
 /// Where a field states no limit of its own. Long enough for a sentence, a path, a table's name.
 const STRING_CHARS_MAX: i64 = 1_024;
@@ -22,8 +22,15 @@ pub(super) fn never_observed() -> i64 {
 
 /// Every kind of ours, in the order in which they refer to each other.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    let mut crds =
-        [Dataset::crd(), Audience::crd(), Channel::crd(), MessageTemplate::crd(), Campaign::crd(), CampaignRun::crd()];
+    let mut crds = [
+        Dataset::crd(),
+        Audience::crd(),
+        Channel::crd(),
+        MessageTemplate::crd(),
+        ContactPolicy::crd(),
+        Campaign::crd(),
+        CampaignRun::crd(),
+    ];
     crds.iter_mut().for_each(complete);
     crds.into()
 }

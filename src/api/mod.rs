@@ -35,6 +35,7 @@ pub mod dataset;
 pub mod duration;
 pub mod editor;
 pub mod name;
+pub mod policy;
 pub mod step;
 pub mod template;
 pub mod test;
@@ -44,6 +45,7 @@ pub use campaign::{Campaign, CampaignSpec, CampaignStatus};
 pub use campaign_run::{CampaignRun, CampaignRunSpec, CampaignRunStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
 pub use dataset::{Dataset, DatasetSpec, DatasetStatus};
+pub use policy::{ContactPolicy, ContactPolicySpec, ContactPolicyStatus};
 pub use template::{MessageTemplate, MessageTemplateSpec, MessageTemplateStatus};
 pub use test::{Test, TestSpec};
 

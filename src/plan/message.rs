@@ -7,6 +7,7 @@ mod extra;
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use self::extra::Extras;
@@ -22,7 +23,10 @@ use crate::{
         mime,
         template::{Read, Template, TemplateProblem},
     },
-    store::ledger::Topic,
+    store::{
+        ledger::Topic,
+        suppression::{Asked, is_suppressed},
+    },
 };
 
 /// Names that a template may use beside the entities, with what each has.
@@ -206,6 +210,11 @@ impl EmailPlan {
         self.is_marketing.then_some(Topic { namespace, dataset, topic: &self.topic, channel: "email" })
     }
 
+    /// For whom suppression is asked.
+    pub fn asked<'a>(&self, bundle: &'a Bundle, now: Timestamp) -> Asked<'a> {
+        Asked { namespace: &bundle.namespace, medium: "email", now }
+    }
+
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
     /// `place`, and its key as `k0 k1 …`.
     pub fn entries(
@@ -247,7 +256,7 @@ impl EmailPlan {
 
     /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
     /// the template reads; of `enriched` outputs the SELECT of all that their rows have. Where the set carries `granted`,
-    /// the last column is the `refusal`.
+    /// the last column is the `refusal`, as `asked`.
     pub fn skinny(
         &self,
         schema: &Schema,
@@ -255,6 +264,7 @@ impl EmailPlan {
         set: SelectStatement,
         carried: &[&str],
         enriched: &dyn Fn(&str) -> Option<SelectStatement>,
+        asked: Option<Asked<'_>>,
     ) -> Option<SelectStatement> {
         let entity = schema.entity(&self.entity)?;
         let mut query = Query::over_set_keeping(schema, entity, dialect, set);
@@ -282,8 +292,8 @@ impl EmailPlan {
             let value = portable(&query, value, extra.stored());
             query.column(value, &format!("e{index}"));
         }
-        if carried.contains(&GRANTED) {
-            let refusal = self.refusal(&mut query);
+        if let Some(asked) = asked {
+            let refusal = self.refusal(&mut query, asked);
             query.column(refusal, "refusal");
         }
         query.order_by(Query::set_column("seq"));
@@ -291,15 +301,21 @@ impl EmailPlan {
     }
 
     /// Why each row of a set with the column `granted` does not get the message when its turn comes; NULL for who does.
-    pub fn refusals(&self, schema: &Schema, dialect: Dialect, set: SelectStatement) -> Option<SelectStatement> {
+    pub fn refusals(
+        &self,
+        schema: &Schema,
+        dialect: Dialect,
+        set: SelectStatement,
+        asked: Asked<'_>,
+    ) -> Option<SelectStatement> {
         let mut query = Query::over_set_keeping(schema, schema.entity(&self.entity)?, dialect, set);
-        let refusal = self.refusal(&mut query);
+        let refusal = self.refusal(&mut query, asked);
         query.column(refusal, "refusal");
         Some(query.finish())
     }
 
     /// What is decided of a person when her message's turn comes. Here and nowhere else: a preview counts by it.
-    fn refusal(&self, query: &mut Query<'_>) -> Expr {
+    fn refusal(&self, query: &mut Query<'_>, asked: Asked<'_>) -> Expr {
         let text = query.path(&self.to);
         let address = query.custom("trim(coalesce(?, ''))", [text]);
         let is_empty = query.custom("? = ''", [address.clone()]);
@@ -315,9 +331,12 @@ impl EmailPlan {
         };
         let at = query.custom(at, [address.clone()]);
         let (local, all) = (mime::LOCAL_BYTES_MAX + 1, mime::ADDRESS_BYTES_MAX);
-        let is_address = query.custom(&format!("? AND ? <= {local} AND length(?) <= {all}"), [matches, at, address]);
-        let mut cases = "WHEN ? THEN 'NoAddress' WHEN NOT (?) THEN 'MalformedAddress'".to_owned();
-        let mut parts = vec![is_empty, is_address];
+        let is_address =
+            query.custom(&format!("? AND ? <= {local} AND length(?) <= {all}"), [matches, at, address.clone()]);
+        let is_suppressed = is_suppressed(query, asked, address);
+        let mut cases =
+            "WHEN ? THEN 'NoAddress' WHEN NOT (?) THEN 'MalformedAddress' WHEN ? THEN 'Suppressed'".to_owned();
+        let mut parts = vec![is_empty, is_address, is_suppressed];
         if self.is_marketing {
             let default = i64::from(self.is_in_by_default);
             cases = format!("WHEN coalesce(?, {default}) <> 1 THEN 'NoConsent' {cases}");

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
-        AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
+        AudienceSpec, CampaignSpec, ChannelSpec, ContactPolicySpec, DatasetSpec, MessageTemplateSpec,
+        policy::Suppression,
         step::{Activity, AudienceStep},
     },
     rule::{Dialect, Param, Problem, Schema, nearest},
@@ -132,6 +133,8 @@ pub struct Bundle {
     pub saved: BTreeMap<String, AudienceSpec>,
     pub channels: BTreeMap<String, ChannelSpec>,
     pub templates: BTreeMap<String, MessageTemplateSpec>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<String, ContactPolicySpec>,
 }
 
 /// Where the specs of one namespace are found by name.
@@ -144,6 +147,9 @@ pub trait Library {
     }
     fn channel(&self, name: &str) -> Option<ChannelSpec>;
     fn template(&self, name: &str) -> Option<MessageTemplateSpec>;
+    fn policy(&self, _name: &str) -> Option<ContactPolicySpec> {
+        None
+    }
     fn campaign(&self, _name: &str) -> Option<CampaignSpec> {
         None
     }
@@ -180,6 +186,13 @@ impl Bundle {
             lost("Dataset", &campaign.dataset, "spec.dataset".to_owned());
         }
         let (mut channels, mut templates, mut saved) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut policies = BTreeMap::new();
+        for (index, name) in campaign.policies.iter().enumerate() {
+            match library.policy(name) {
+                Some(spec) => drop(policies.insert(name.to_string(), spec)),
+                None => lost("ContactPolicy", name, format!("spec.policies[{index}]")),
+            }
+        }
         let mut mentions = vec![];
         for (index, step) in campaign.steps.iter().enumerate() {
             let at = |field: &str| format!("spec.steps[{index}].{}.{field}", step.activity.word());
@@ -213,8 +226,14 @@ impl Bundle {
         let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);
         missing.extend(found);
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
-        let with = |dataset| Self { namespace, name, campaign, dataset, audiences, saved, channels, templates };
+        let with =
+            |dataset| Self { namespace, name, campaign, dataset, audiences, saved, channels, templates, policies };
         (dataset.map(with), missing)
+    }
+
+    /// What follows from a bounce or a complaint about one of its messages.
+    pub fn suppression(&self) -> Suppression {
+        Suppression::strictest(self.policies.values().map(|policy| policy.suppression))
     }
 
     /// The text that the store keeps, and its hash. Personas are not of it: no run reads them.

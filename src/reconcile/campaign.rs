@@ -109,6 +109,7 @@ fn depends(object: &Object, spec: &CampaignSpec, bundle: &Bundle, world: &World)
     keys.extend(bundle.audiences.keys().map(|name| Key::new(Kind::Audience, &object.key.namespace, name)));
     keys.extend(bundle.channels.keys().map(|name| Key::new(Kind::Channel, &object.key.namespace, name)));
     keys.extend(bundle.templates.keys().map(|name| Key::new(Kind::MessageTemplate, &object.key.namespace, name)));
+    keys.extend(bundle.policies.keys().map(|name| Key::new(Kind::ContactPolicy, &object.key.namespace, name)));
     let used: Vec<_> = keys.iter().filter_map(|key| world.catalog.get(key)).collect();
     if let Some(other) = used.iter().find(|other| !other.is_ready()) {
         let message = format!("{} `{}` is not ready", other.key.kind, other.key.name);

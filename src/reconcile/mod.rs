@@ -9,6 +9,7 @@ mod campaign;
 mod campaign_run;
 mod channel;
 mod dataset;
+mod policy;
 pub mod queue;
 mod remainder;
 mod template;
@@ -179,6 +180,7 @@ impl World {
             Kind::Audience => audience::reconcile(&object, self).await,
             Kind::Channel => channel::reconcile(&object, self).await,
             Kind::MessageTemplate => template::reconcile(&object, self).await,
+            Kind::ContactPolicy => policy::reconcile(&object, self).await,
             Kind::Campaign => campaign::reconcile(&object, self).await,
             Kind::CampaignRun => campaign_run::reconcile(&object, self).await,
         }

@@ -140,6 +140,7 @@ fn uses(bundle: &Bundle) -> BTreeSet<Key> {
     all.extend(of(Kind::Audience, &mut bundle.saved.keys()));
     all.extend(of(Kind::Channel, &mut bundle.channels.keys()));
     all.extend(of(Kind::MessageTemplate, &mut bundle.templates.keys()));
+    all.extend(of(Kind::ContactPolicy, &mut bundle.policies.keys()));
     all.insert(Key::new(Kind::Dataset, &bundle.namespace, &bundle.campaign.dataset));
     all
 }

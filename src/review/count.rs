@@ -401,7 +401,7 @@ impl<'a> Assembly<'a> {
         }
         rest.expr_as(granted(email.asks(self.bundle), dialect), Alias::new("granted"));
         rest.from_as(Alias::new(&table), Alias::new("l")).and_where(reason().is_null());
-        if let Some(refusals) = email.refusals(schema, dialect, rest) {
+        if let Some(refusals) = email.refusals(schema, dialect, rest, email.asked(self.bundle, self.moment.now)) {
             self.count_by(Count::Refused(step.name.clone()), refusals, "refusal");
         }
     }

@@ -139,7 +139,7 @@ profile: {entity: customer, addresses: {}}
         assert_eq!(shown("customer"), "tier born");
         assert_eq!(shown("order"), "shop total");
         assert_eq!(shown("message"), "campaign run step channel topic variant plannedAt sentAt outcome reason");
-        assert_eq!(shown("event"), "type at");
+        assert_eq!(shown("event"), "type at reason");
         assert!(!mask.clone().lifted().hides("customer", "name"));
     }
 }

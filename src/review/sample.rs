@@ -166,7 +166,7 @@ impl Sampler {
             let Compiled::Enrich(enrich) = &step.compiled else { return None };
             enrich.select_over(&ground, &set)
         };
-        email.skinny(&plan.schema, plan.dialect, rows, &["item", "profile"], &enriched)
+        email.skinny(&plan.schema, plan.dialect, rows, &["item", "profile"], &enriched, None)
     }
 
     /// The message about a row, masked as the sampler is told.

@@ -160,7 +160,9 @@ impl Job {
         let enriched = |output: &str| self.enriched(output);
         let carried = ["seq", "item", "profile", "attempts", "granted", "slot"];
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        let select = email.skinny(&plan.schema, plan.dialect, set, &carried, &enriched).ok_or_else(lost)?;
+        let select = email
+            .skinny(&plan.schema, plan.dialect, set, &carried, &enriched, Some(email.asked(bundle, now)))
+            .ok_or_else(lost)?;
         let rows = tx.fetch(Sql::query(&select, plan.dialect)?).await?;
         let (mut ready, mut ended) = (Vec::with_capacity(rows.len()), vec![]);
         for row in &rows {

@@ -128,6 +128,7 @@ fn findings(
         }
         Spec::Channel(spec) => (check::channel(&key.name, spec), None),
         Spec::MessageTemplate(spec) => (check::template(&key.name, spec), None),
+        Spec::ContactPolicy(_) => (vec![], None),
         Spec::Campaign(spec) => match check::campaign(named, spec, &library, Dialect::Sqlite) {
             Ok(campaign) => (vec![], Some(Sound::Campaign(Box::new(campaign)))),
             Err(found) => (found, None),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Key, Kind};
 use crate::{
-    api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
+    api::{AudienceSpec, CampaignSpec, ChannelSpec, ContactPolicySpec, DatasetSpec, MessageTemplateSpec},
     plan::Library,
 };
 
@@ -128,7 +128,7 @@ fn affected(objects: &BTreeMap<Key, Arc<Object>>, key: &Key) -> Vec<Key> {
     let depends = |other: &Key| match key.kind {
         Kind::Dataset => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
         Kind::Audience => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
-        Kind::Channel | Kind::MessageTemplate => {
+        Kind::Channel | Kind::MessageTemplate | Kind::ContactPolicy => {
             matches!(other.kind, Kind::Campaign | Kind::CampaignRun)
         }
         Kind::Campaign => other.kind == Kind::CampaignRun,
@@ -166,6 +166,10 @@ impl Library for InNamespace<'_> {
 
     fn template(&self, name: &str) -> Option<MessageTemplateSpec> {
         self.spec(Kind::MessageTemplate, name)
+    }
+
+    fn policy(&self, name: &str) -> Option<ContactPolicySpec> {
+        self.spec(Kind::ContactPolicy, name)
     }
 
     fn campaign(&self, name: &str) -> Option<CampaignSpec> {

@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 use super::{Failure, Key, Kind, Source, Weight, catalog::Object, mark_of};
 use crate::{
     api::{
-        Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, Dataset, GROUP, MessageTemplate, VERSION,
-        condition::Reason,
+        Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, ContactPolicy, Dataset, GROUP, MessageTemplate,
+        VERSION, condition::Reason,
     },
     reconcile::World,
     send::{dispatch::Secrets, providers::Secret},
@@ -183,6 +183,7 @@ fn resource(kind: Kind) -> ApiResource {
         Kind::Audience => ApiResource::erase::<Audience>(&()),
         Kind::Channel => ApiResource::erase::<Channel>(&()),
         Kind::MessageTemplate => ApiResource::erase::<MessageTemplate>(&()),
+        Kind::ContactPolicy => ApiResource::erase::<ContactPolicy>(&()),
         Kind::Campaign => ApiResource::erase::<Campaign>(&()),
         Kind::CampaignRun => ApiResource::erase::<CampaignRun>(&()),
     }

@@ -14,7 +14,9 @@ use super::{
     manifest::{Loaded, Manifest},
 };
 use crate::{
-    api::{AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
+    api::{
+        AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, ContactPolicySpec, DatasetSpec, MessageTemplateSpec,
+    },
     plan::Library,
 };
 
@@ -25,6 +27,7 @@ pub enum Spec {
     Audience(Box<AudienceSpec>),
     Channel(Box<ChannelSpec>),
     MessageTemplate(Box<MessageTemplateSpec>),
+    ContactPolicy(Box<ContactPolicySpec>),
     Campaign(Box<CampaignSpec>),
     CampaignRun(Box<CampaignRunSpec>),
 }
@@ -36,6 +39,7 @@ impl Spec {
             Kind::Audience => Self::Audience(Box::deserialize(spec)?),
             Kind::Channel => Self::Channel(Box::deserialize(spec)?),
             Kind::MessageTemplate => Self::MessageTemplate(Box::deserialize(spec)?),
+            Kind::ContactPolicy => Self::ContactPolicy(Box::deserialize(spec)?),
             Kind::Campaign => Self::Campaign(Box::deserialize(spec)?),
             Kind::CampaignRun => Self::CampaignRun(Box::deserialize(spec)?),
         })
@@ -210,6 +214,10 @@ impl Library for InNamespace<'_> {
 
     fn template(&self, name: &str) -> Option<MessageTemplateSpec> {
         find!(self, MessageTemplate, name, template)
+    }
+
+    fn policy(&self, name: &str) -> Option<ContactPolicySpec> {
+        find!(self, ContactPolicy, name, policy)
     }
 
     fn campaign(&self, name: &str) -> Option<CampaignSpec> {

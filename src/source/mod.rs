@@ -28,13 +28,21 @@ pub enum Kind {
     Audience,
     Channel,
     MessageTemplate,
+    ContactPolicy,
     Campaign,
     CampaignRun,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::Dataset, Self::Audience, Self::Channel, Self::MessageTemplate, Self::Campaign, Self::CampaignRun];
+    pub const ALL: [Self; 7] = [
+        Self::Dataset,
+        Self::Audience,
+        Self::Channel,
+        Self::MessageTemplate,
+        Self::ContactPolicy,
+        Self::Campaign,
+        Self::CampaignRun,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +50,7 @@ impl Kind {
             Self::Audience => "Audience",
             Self::Channel => "Channel",
             Self::MessageTemplate => "MessageTemplate",
+            Self::ContactPolicy => "ContactPolicy",
             Self::Campaign => "Campaign",
             Self::CampaignRun => "CampaignRun",
         }

@@ -7,7 +7,7 @@ use ring::hmac;
 use sea_query::Expr;
 use sha2::{Digest, Sha256};
 
-use super::{Result, Store};
+use super::{Error, Result, Sql, Store};
 use crate::rule::Dialect;
 
 const HASH_BYTES: usize = 16;
@@ -40,6 +40,11 @@ pub struct Keyed {
     pads: String,
 }
 
+/// No mail system tells cases apart any more, and two spellings must not be two addresses.
+fn normal(address: &str) -> String {
+    address.trim_matches(' ').to_ascii_lowercase()
+}
+
 impl Keyed {
     pub fn new(secret: &[u8], label: Label) -> Self {
         let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), label.as_bytes());
@@ -57,7 +62,7 @@ impl Keyed {
 
     /// Of an address, however it is written.
     pub fn of_address(&self, address: &str) -> String {
-        self.hash(&address.trim_matches(' ').to_ascii_lowercase())
+        self.hash(&normal(address))
     }
 
     /// What `campanile_keyed` takes first.
@@ -74,6 +79,19 @@ impl Keyed {
             Dialect::Postgres => {
                 Expr::cust_with_exprs("campanile_keyed($, lower(trim($) COLLATE \"C\"))".to_owned(), [pads, address])
             }
+        }
+    }
+}
+
+/// The hash of an address in SQL, where no [`Keyed`] is at hand; `?` stands for the address, once. NULL while the store has
+/// no hash yet, see [`Store::address_key`].
+pub(super) fn hash_sql(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => {
+            "campanile_keyed((SELECT kept.address_pads FROM home kept WHERE kept.id = 1), lower(trim(?)))"
+        }
+        Dialect::Postgres => {
+            "campanile_keyed((SELECT kept.address_pads FROM home kept WHERE kept.id = 1), lower(trim(?) COLLATE \"C\"))"
         }
     }
 }
@@ -96,6 +114,24 @@ impl Store {
     /// The key for hashes of one kind, under the store's own secret.
     pub async fn keyed(&self, label: Label) -> Result<Keyed> {
         Ok(Keyed::new(&self.secret().await?, label))
+    }
+
+    /// The key for hashes of addresses. From then on the databases know it, too: whoever keeps the first hash asks here.
+    pub async fn address_key(&self) -> Result<Keyed> {
+        let keyed = self.keyed(Label::Address).await?;
+        let known = self.fetch_one(Sql::new("SELECT 1 FROM home WHERE id = 1 AND address_pads IS NOT NULL")).await?;
+        let put = || Sql::new("UPDATE home SET address_pads = $1 WHERE id = 1").bind(keyed.pads());
+        if known.is_none() && self.execute(put()).await? == 0 {
+            return Err(Error::Internal("a store without a home".to_owned()));
+        }
+        Ok(keyed)
+    }
+
+    /// The hash of an address, from a store that may only be read. None while it has no key, and so no hashes.
+    pub async fn address_hash(&self, address: &str) -> Result<Option<String>> {
+        let row = self.fetch_one(Sql::new("SELECT address_pads FROM home WHERE id = 1")).await?;
+        let pads = row.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten();
+        Ok(pads.and_then(|pads| hash_with(&pads, &normal(address))))
     }
 }
 

@@ -23,6 +23,8 @@
 //! | `worker` | the beats by which that is told |
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
+//! | [`event`] | what happened to messages after they were sent |
+//! | [`suppression`] | addresses that are written to no more |
 //! | [`kept`] | what is kept of one message |
 //! | [`fate`] | what became of one person, and what holds her back |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
@@ -48,6 +50,7 @@ mod db;
 pub mod declared;
 pub mod doubt;
 pub mod entity;
+pub mod event;
 pub mod fate;
 pub mod faults;
 pub mod files;
@@ -68,6 +71,7 @@ pub mod remainder;
 pub mod replica;
 pub mod retention;
 pub mod rows;
+pub mod suppression;
 pub mod tally;
 mod view;
 mod worker;

@@ -83,6 +83,11 @@ impl Counts {
             "Excluded" => &mut totals.excluded,
             "Expired" => &mut totals.expired,
             "Cancelled" => &mut totals.cancelled,
+            "Delivered" => &mut totals.delivered,
+            "Bounced" => &mut totals.bounced,
+            "Complained" => &mut totals.complained,
+            "Opened" => &mut totals.opened,
+            "Clicked" => &mut totals.clicked,
             _ => &mut totals.in_doubt,
         };
         *count += n;

@@ -146,8 +146,18 @@ fn one_kind_or_files_for_all() {
         .unwrap()
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect();
-    let wanted = ["audience", "campaign", "campaignrun", "campanile", "channel", "dataset", "messagetemplate", "test"]
-        .map(|n| format!("{n}.json"));
+    let wanted = [
+        "audience",
+        "campaign",
+        "campaignrun",
+        "campanile",
+        "channel",
+        "contactpolicy",
+        "dataset",
+        "messagetemplate",
+        "test",
+    ]
+    .map(|n| format!("{n}.json"));
     assert_eq!(names, wanted.into());
     let written: Value = serde_json::from_str(&home.read("schemas/campanile.json")).unwrap();
     assert_eq!(written, schema(&[]));

@@ -45,6 +45,7 @@ mod simulation;
 mod smtp_servers;
 mod stop_and_start;
 mod store_conformance;
+mod suppression;
 mod tables_of_others;
 mod unsubscribe;
 mod upgrades;

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use campanile::api::policy::SoftBounces;
 use campanile::store::{
     Sql, Store,
     campaign::{NewRun, Origin, Run, State},
     claims::Claim,
+    event::{Event, EventType, MessageKey},
     home::Scope,
-    ledger::{Batch, Deferral, Further, Outcome, Recorded, Standing, Whose},
+    ledger::{Batch, Deferral, Further, Outcome, Part, Recorded, Standing, Whose},
     planning::ChannelStep,
+    suppression::{Asked, Cause, SoftBounce, Suppressed, WHOLE_STORE},
 };
 use jiff::Timestamp;
 use sea_query::{Expr, Query, SelectStatement};
@@ -315,6 +318,130 @@ async fn once_is_held_by_what_may_have_arrived(store: &Store) {
     );
 }
 
+/// The messages of a run.
+async fn messages(store: &Store, run: &Run) -> Vec<MessageKey> {
+    let sql = "SELECT run_day, run_no, step_no, shard, seq FROM ledger WHERE run_no = $1 ORDER BY shard, seq";
+    let key = |row: &campanile::store::Row| {
+        let [run_day, run_no, step_no, shard, seq] = [0, 1, 2, 3, 4].map(|at| row.get(at).unwrap());
+        MessageKey { part: Part { run_day, run_no, step_no, shard }, seq }
+    };
+    store.fetch(Sql::new(sql).bind(run.no)).await.unwrap().iter().map(key).collect()
+}
+
+async fn an_event_is_recorded_once_and_counted_by_messages(store: &Store) {
+    let run = planned(store, "events", 40, false).await;
+    let all = messages(store, &run).await;
+    let part = all[0].part;
+    let event = |at_message: usize, id: &str, ty: EventType| Event {
+        message: all[at_message],
+        id: id.to_owned(),
+        ty,
+        at: at(5),
+        reason: (ty == EventType::Bounced).then(|| "UnknownMailbox".to_owned()),
+        url: (ty == EventType::Clicked).then(|| "https://example.com/a".to_owned()),
+        is_machine: id.starts_with("machine"),
+    };
+    let record = async |events: &[Event]| {
+        let mut tx = store.begin().await.unwrap();
+        let is_new = tx.record_events(events).await.unwrap();
+        tx.commit().await.unwrap();
+        is_new
+    };
+    let none =
+        Event { message: MessageKey { part: Part { run_day: 1, ..part }, seq: 0 }, ..event(0, "x", EventType::Opened) };
+    let first = [
+        event(0, "a", EventType::Bounced),
+        event(0, "a", EventType::Bounced),
+        event(1, "a", EventType::Clicked),
+        event(1, "b", EventType::Clicked),
+        event(1, "machine", EventType::Opened),
+        none,
+        Event { message: MessageKey { part, seq: 99_999 }, ..event(0, "a", EventType::Opened) },
+    ];
+    assert_eq!(record(&first).await, [true, false, true, true, true, false, false]);
+    assert_eq!(record(&first).await, [false; 7], "again is no other event");
+    let both = [event(1, "c", EventType::Clicked), event(0, "b", EventType::Clicked)];
+    assert_eq!(record(&both).await, [true; 2]);
+    let totals = store.counts(&run).await.unwrap()[0].1.totals;
+    assert!(totals.is_conserved(), "{totals:?}");
+    assert_eq!((totals.bounced, totals.clicked, totals.opened, totals.delivered), (1, 2, 0, 0), "{totals:?}");
+    // Rules see why, and nothing that machines did.
+    let seen = store
+        .fetch(Sql::new("SELECT type, coalesce(reason, ''), count(*) FROM event_of_message GROUP BY 1, 2 ORDER BY 1"))
+        .await;
+    let seen: Vec<(String, String, i64)> =
+        seen.unwrap().iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap(), row.get(2).unwrap())).collect();
+    let expected = [("Bounced", "UnknownMailbox", 1), ("Clicked", "", 4)];
+    assert_eq!(seen, expected.map(|(ty, reason, n)| (ty.to_owned(), reason.to_owned(), n)));
+}
+
+async fn events_of_two_at_once_are_counted_once(store: &Store) {
+    let run = planned(store, "at-once", 40, false).await;
+    let all = messages(store, &run).await;
+    let record = async |id: &'static str| {
+        let events = [0, 20].map(|at_message: usize| Event {
+            message: all[at_message],
+            id: id.to_owned(),
+            ty: EventType::Opened,
+            at: at(5),
+            reason: None,
+            url: None,
+            is_machine: false,
+        });
+        let mut tx = store.begin().await.unwrap();
+        tx.record_events(&events).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(record("a"), record("b"), record("c"), record("d"));
+    assert_eq!(store.counts(&run).await.unwrap()[0].1.totals.opened, 2);
+}
+
+async fn what_is_suppressed_longer_wins(store: &Store) {
+    let key = store.address_key().await.unwrap();
+    let hash = key.of_address("Ann@example.com");
+    let suppressed = |namespace: &str, cause, until| Suppressed {
+        namespace: namespace.to_owned(),
+        medium: "email".to_owned(),
+        hash: hash.clone(),
+        cause,
+        since: at(0),
+        until,
+    };
+    let holds = async |namespace, second| {
+        let asked = Asked { namespace, medium: "email", now: at(second) };
+        store.suppression(asked, &key.of_address("ann@EXAMPLE.com ")).await.unwrap().map(|hold| hold.cause)
+    };
+    assert_eq!(holds("ns", 0).await, None);
+    store.suppress(&[suppressed("ns", Cause::SoftBounces, Some(at(100)))]).await.unwrap();
+    assert_eq!((holds("ns", 99).await.as_deref(), holds("ns", 100).await), (Some("SoftBounces"), None));
+    assert_eq!(holds("other", 0).await, None);
+    store.suppress(&[suppressed("ns", Cause::HardBounce, None)]).await.unwrap();
+    store.suppress(&[suppressed("ns", Cause::SoftBounces, Some(at(200)))]).await.unwrap();
+    assert_eq!(holds("ns", 1_000).await.as_deref(), Some("HardBounce"));
+    store.suppress(&[suppressed(WHOLE_STORE, Cause::Complaint, None)]).await.unwrap();
+    assert_eq!(holds("other", 0).await.as_deref(), Some("Complaint"));
+    assert_eq!(store.address_hash("ann@example.com").await.unwrap(), Some(hash));
+}
+
+async fn soft_bounces_count_once_and_within_their_window(store: &Store) {
+    let policy = SoftBounces { count: 3, within: "10s".parse().unwrap(), ..SoftBounces::default() };
+    let bounce = async |namespace, id, second, is_store| {
+        let bounce = SoftBounce { namespace, medium: "email", hash: "h", id, at: at(second) };
+        let mut tx = store.begin().await.unwrap();
+        let is_enough = tx.count_soft_bounce(&bounce, is_store, &policy).await.unwrap();
+        tx.commit().await.unwrap();
+        is_enough
+    };
+    assert!(!bounce("ns", "a", 1, false).await);
+    assert!(!bounce("ns", "a", 1, false).await, "the same one again");
+    assert!(!bounce("ns", "b", 2, false).await);
+    assert!(!bounce("ns", "c", 12, false).await, "two of them are too old");
+    assert!(!bounce("ns", "d", 13, false).await);
+    assert!(!bounce("other", "e", 14, false).await);
+    assert!(bounce("other", "e", 14, true).await, "of all namespaces there are three");
+    assert!(bounce("ns", "f", 14, false).await);
+}
+
 async fn a_store_belongs_to_one_home(store: &Store) {
     assert!(store.enter("other", "test").await.unwrap_err().to_string().contains("another home"));
     assert!(store.enter("me", "production").await.is_err());
@@ -334,6 +461,10 @@ async fn conforms(url: &str) {
     what_is_left_of_a_batch_is_claimed_by_the_next(&store).await;
     slots_follow_each_other_and_quotas_end(&store).await;
     once_is_held_by_what_may_have_arrived(&store).await;
+    an_event_is_recorded_once_and_counted_by_messages(&store).await;
+    events_of_two_at_once_are_counted_once(&store).await;
+    what_is_suppressed_longer_wins(&store).await;
+    soft_bounces_count_once_and_within_their_window(&store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

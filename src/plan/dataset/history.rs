@@ -56,7 +56,7 @@ pub(super) fn add(schema: &mut Schema, spec: &DatasetSpec, place: Place<'_>) {
     let event = Entity {
         name: EVENT.to_owned(),
         key: LEDGER_KEY.map(str::to_owned).to_vec(),
-        fields: vec![text("type", true), time("at", true), text("url", false)],
+        fields: vec![text("type", true), time("at", true), text("url", false), text("reason", false)],
         table: own_table("event_of_message", place.dialect),
         is_history: true,
         ..Entity::default()

@@ -39,7 +39,10 @@ impl Walker<'_> {
                     Some(held) => Some(held),
                     None => match self.without_consent(email, profile).await? {
                         Some(held) => Some(held),
-                        None => self.without_address(email, address),
+                        None => match self.without_address(email, address) {
+                            Some(held) => Some(held),
+                            None => self.suppressed(email, address.unwrap_or_default()).await?,
+                        },
                     },
                 },
             };
@@ -101,6 +104,17 @@ impl Walker<'_> {
                 Some(("NoConsent", format!("nothing is recorded for {topic}, and its default is OptedOut")))
             }
         })
+    }
+
+    async fn suppressed(&self, email: &EmailPlan, address: &str) -> store::Result<Held> {
+        let hash = self.store.address_hash(address).await?;
+        let Some(hash) = hash else { return Ok(None) };
+        let hold = self.store.suppression(email.asked(self.bundle(), self.clock), &hash).await?;
+        Ok(hold.map(|hold| {
+            let scope = if hold.is_whole_store { "in the whole store" } else { "in this namespace" };
+            let until = hold.until.map_or(String::new(), |until| format!(" until {until:.0}"));
+            ("Suppressed", format!("{scope} since {:.0}{until} ({})", hold.since, hold.cause))
+        }))
     }
 
     fn without_address(&self, email: &EmailPlan, address: Option<&str>) -> Held {

@@ -439,7 +439,7 @@ fn accepted(tree: &Tree, bundle: &Bundle) -> BTreeMap<String, i64> {
 
 fn not_built() -> Vec<NotBuilt> {
     let all = [
-        ("Caps, quiet hours, suppression", "ContactPolicy is not built yet: none of them holds anybody back"),
+        ("Caps and quiet hours", "of a ContactPolicy only suppression is built: neither holds anybody back"),
         ("Guardrails and approvals", "they are not built yet: guards of audiences are what is weighed"),
         ("SMS segments", "there is no SMS channel yet"),
         ("Price", "no channel declares a price yet"),

@@ -11,6 +11,7 @@ pub fn reason(reason: &str) -> &'static str {
         "UnmatchedProfile" => "nobody is behind the row",
         "Duplicate" => "another row of the same person comes first",
         "AlreadySent" => "got it before",
+        "Suppressed" => "has an address that bounced or complained",
         _ => "is held back",
     }
 }

@@ -1,0 +1,144 @@
+//! `ContactPolicy`: what campaigns must respect when they contact somebody. So far its suppression part.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{NEVER_OBSERVED, duration::Duration};
+
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "ContactPolicy",
+    plural = "contactpolicies",
+    namespaced,
+    status = "ContactPolicyStatus",
+    shortname = "policy",
+    category = "campanile",
+    derive = "PartialEq",
+    doc = "What campaigns must respect when they contact somebody: which addresses are written to no more.",
+    printcolumn(name = "Scope", type_ = "string", json_path = ".spec.suppression.scope"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactPolicySpec {
+    #[serde(default)]
+    pub suppression: Suppression,
+}
+
+/// Which addresses are written to no more, after what came back from them. A hard bounce and a complaint suppress at
+/// once and for good.
+///
+/// ```yaml
+/// suppression: {scope: Store, softBounces: {count: 3, within: 14d, suppressFor: 90d}}
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suppression {
+    #[serde(default)]
+    pub scope: SuppressionScope,
+    #[serde(default)]
+    pub soft_bounces: SoftBounces,
+}
+
+/// Who writes no more to an address that was suppressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum SuppressionScope {
+    /// The campaigns of this namespace.
+    #[default]
+    Namespace,
+    /// The campaigns of all namespaces. They see that it is suppressed, never which address it is.
+    Store,
+}
+
+/// How many soft bounces suppress an address, such as those of a full mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SoftBounces {
+    #[serde(default = "count")]
+    #[schemars(range(min = 1, max = 100))]
+    pub count: u16,
+    /// Older ones do not count.
+    #[serde(default = "within")]
+    pub within: Duration,
+    /// Then it is written to again.
+    #[serde(default = "suppress_for")]
+    pub suppress_for: Duration,
+}
+
+fn count() -> u16 {
+    5
+}
+
+fn within() -> Duration {
+    Duration::from_hours(30 * 24)
+}
+
+fn suppress_for() -> Duration {
+    Duration::from_hours(90 * 24)
+}
+
+impl Default for SoftBounces {
+    fn default() -> Self {
+        Self { count: count(), within: within(), suppress_for: suppress_for() }
+    }
+}
+
+impl Suppression {
+    /// What holds where several policies are named: the widest scope, the fewest soft bounces, the longest times. Where
+    /// none is named, the defaults.
+    pub fn strictest(all: impl IntoIterator<Item = Self>) -> Self {
+        let stricter = |one: Self, other: Self| Self {
+            scope: one.scope.max(other.scope),
+            soft_bounces: SoftBounces {
+                count: one.soft_bounces.count.min(other.soft_bounces.count),
+                within: one.soft_bounces.within.max(other.soft_bounces.within),
+                suppress_for: one.soft_bounces.suppress_for.max(other.soft_bounces.suppress_for),
+            },
+        };
+        all.into_iter().reduce(stricter).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactPolicyStatus {
+    #[serde(default = "super::crd::never_observed")]
+    pub observed_generation: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for ContactPolicyStatus {
+    fn default() -> Self {
+        Self { observed_generation: NEVER_OBSERVED, conditions: vec![] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_policies_the_strictest_holds() {
+        let of = |text: &str| serde_yaml::from_str::<Suppression>(text).unwrap();
+        let store = of("{scope: Store, softBounces: {count: 7}}");
+        let strict = of("{softBounces: {count: 2, within: 10d, suppressFor: 100d}}");
+        let both = Suppression::strictest([store, strict]);
+        assert_eq!(both.scope, SuppressionScope::Store);
+        assert_eq!((both.soft_bounces.count, both.soft_bounces.within), (2, within()));
+        assert_eq!(both.soft_bounces.suppress_for.to_string(), "100d");
+        assert_eq!(Suppression::strictest([]), Suppression::default());
+    }
+}

@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::store::{self, Store, files::Arrived};
+use crate::store::{self, Store, feedback::Came, files::Arrived};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,6 +41,7 @@ async fn scrape(State(store): State<Store>) -> Response {
 async fn page(store: &Store) -> store::Result<String> {
     let mut registry = Registry::with_prefix("campanile");
     registry.register_collector(Box::new(IngestLatency(store.arrivals().await?)));
+    registry.register_collector(Box::new(Feedback(store.came_back().await?)));
     let mut page = String::new();
     text::encode(&mut page, &registry).map_err(|e| store::Error::Internal(e.to_string()))?;
     Ok(page)
@@ -58,6 +59,23 @@ impl Collector for IngestLatency {
         for Arrived { namespace, dataset, entity, buckets, files, sum_s } in &self.0 {
             let labels = [("namespace", &**namespace), ("dataset", &**dataset), ("entity", &**entity)];
             metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(*sum_s, *files, buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// What came back: who told it, what it told, and why it was not taken.
+#[derive(Debug)]
+struct Feedback(Vec<(Came, i64)>);
+
+impl Collector for Feedback {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "What came back about messages; reason: why nobody knows which one";
+        let mut metric = encoder.encode_descriptor("feedback", help, None, MetricType::Counter)?;
+        for (Came { source, told, reason }, n) in &self.0 {
+            let labels = [("source", &**source), ("told", &**told), ("reason", &**reason)];
+            let n = u64::try_from(*n).unwrap_or(0);
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&n, None)?;
         }
         Ok(())
     }

@@ -57,6 +57,50 @@ pub struct ChannelSpec {
         regex(pattern = r"^(https://[^\s?#<>]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?)$")
     )]
     pub public_url: Option<String>,
+    /// What is known of who opens a message and follows its links. Needs `publicUrl`; without it nothing is tracked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tracking: Tracking,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.consentTopic) || (self.opens != 'Individual' && self.clicks != 'Individual')",
+    "Individual tracking names the consentTopic under which a person allows it"
+))]
+pub struct Tracking {
+    #[serde(default = "off")]
+    pub opens: Tracks,
+    #[serde(default)]
+    pub clicks: Tracks,
+    /// The topic of the dataset by which a person allows to be told apart by what she opens and clicks. Who has not is
+    /// counted without her, as with `Aggregate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent_topic: Option<Label>,
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Self { opens: Tracks::Off, clicks: Tracks::Aggregate, consent_topic: None }
+    }
+}
+
+fn off() -> Tracks {
+    Tracks::Off
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tracks {
+    Off,
+    /// Counted without the person.
+    #[default]
+    Aggregate,
+    /// An event of the person's message, if she allows it.
+    Individual,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -103,6 +147,11 @@ pub struct EmailChannel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 320))]
     pub reply_to: Option<String>,
+    /// Where bounces go, such as `bounces@mail.example.com`: each message is sent from an address that names it, as in
+    /// `bounces+REFERENCE@mail.example.com`, so that `campanile inbound` knows what came back. Unless said, `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 254), regex(pattern = r"^[A-Za-z0-9._-]{1,16}@[A-Za-z0-9.-]+$"))]
+    pub return_path: Option<String>,
     pub smtp: Smtp,
     /// Signs every message; absent where the relay signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ mod doubt;
 mod get;
 mod handles;
 mod home;
+mod inbound;
 mod plan;
 mod preview;
 mod private;
@@ -51,6 +52,8 @@ enum Command {
     Controller(controller::Args),
     /// Sends, beside a controller or a `run` on the same PostgreSQL store.
     Worker(worker::Args),
+    /// Takes what comes back, beside a controller or a `run` on the same store: bounces, complaints, callbacks, clicks.
+    Inbound(inbound::Args),
     /// Shows objects as `kubectl get` would, from the store of a folder.
     Get(get::Args),
     /// Starts a run of a campaign by hand.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Controller(args) => controller::run(args).await,
             Command::Worker(args) => worker::run(args).await,
+            Command::Inbound(args) => inbound::run(args).await,
             Command::Get(args) => get::run(args).await,
             Command::Trigger(args) => handles::trigger(args).await,
             Command::Stop(args) => handles::stop(args).await,
@@ -155,7 +159,7 @@ fn parse() -> Cli {
 
 /// On a laptop warnings are enough: the summary tells the rest. A cluster's logs are read by machines.
 fn default_level(command: &Command) -> &'static str {
-    if matches!(command, Command::Controller(_) | Command::Worker(_)) { "info" } else { "warn" }
+    if matches!(command, Command::Controller(_) | Command::Worker(_) | Command::Inbound(_)) { "info" } else { "warn" }
 }
 
 fn say(end: End) -> ExitCode {

@@ -6,10 +6,10 @@ use axum::Router;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::End;
+use super::{End, inbound::MailArgs};
 use crate::{
     clock::Clock,
-    feedback::server,
+    feedback::{intake::Intake, server},
     metrics,
     send::{
         dispatch::{Dispatcher, LEASE},
@@ -62,15 +62,32 @@ pub struct ListenArgs {
     /// Serves Prometheus' metrics on this address, under /metrics.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    mail: MailArgs,
 }
 
 impl ListenArgs {
     /// Listens where it is told to.
     pub async fn listen(&self, store: &Store, clock: Clock) -> Result<(), End> {
+        if self.listen.is_none() && self.mail.is_empty() {
+            return self.serve_metrics(store).await;
+        }
+        let intake = Intake::begin(store.clone(), clock).await?;
+        self.mail.begin(&intake).await?;
         if let Some(address) = self.listen {
-            let app = server::app(store.clone(), clock).await.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
+            let app = server::app(store.clone(), clock, intake).await;
+            let app = app.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
             eprintln!("listening on http://{}", serve("--listen", address, app).await?);
         }
+        self.serve_metrics(store).await
+    }
+
+    /// Whether nothing is listened to.
+    pub fn is_empty(&self) -> bool {
+        self.listen.is_none() && self.mail.is_empty()
+    }
+
+    async fn serve_metrics(&self, store: &Store) -> Result<(), End> {
         if let Some(address) = self.metrics {
             let app = metrics::app(store.clone());
             eprintln!("metrics on http://{}/metrics", serve("--metrics", address, app).await?);

@@ -3,6 +3,8 @@
 //! ```text
 //! POST /u/TOKEN   withdraws and answers 200, without a redirect (RFC 8058, section 3.1)
 //! GET  /u/TOKEN   a page with a button; it changes nothing
+//! GET  /l/TOKEN   leads on to where a link goes, and counts it
+//! GET  /o/TOKEN   a picture that tells of an opening
 //! ```
 
 use axum::{
@@ -13,7 +15,11 @@ use axum::{
     routing::get,
 };
 
-use super::unsubscribe::{self, SPECIMEN};
+use super::{
+    intake::Intake,
+    track,
+    unsubscribe::{self, SPECIMEN},
+};
 use crate::{
     clock::Clock,
     store::{self, Store},
@@ -33,13 +39,15 @@ struct Desk {
 ///
 /// # Errors
 /// Of the store, which keeps what links are signed with.
-pub async fn app(store: Store, clock: Clock) -> store::Result<Router> {
+pub async fn app(store: Store, clock: Clock, intake: Intake) -> store::Result<Router> {
     let secret = store.secret().await?;
+    let links = track::Links { intake, secret: secret.clone() };
     let desk = Desk { store, clock, secret };
     Ok(Router::new()
         .route("/u/{token}", get(look).post(withdraw))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(desk))
+        .with_state(desk)
+        .merge(track::routes(links)))
 }
 
 async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {

@@ -21,6 +21,9 @@ use crate::{
     send::{mime, template::Template},
 };
 
+/// Of a return path's local part: a `+` and a reference follow it (see `feedback::reference`).
+const RETURN_PATH_LOCAL_MAX: usize = 16;
+
 /// An audience that fits its dataset, with all that it builds on.
 pub struct Audience {
     pub dataset: DatasetSpec,
@@ -53,7 +56,14 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
             .hint("write it as in Shop <shop@example.com>")
             .id(INVALID_ADDRESS)
     };
-    wrong.map(finding).collect()
+    let mut found: Vec<Finding> = wrong.map(finding).collect();
+    let return_path = spec.email.as_ref().and_then(|email| email.return_path.as_deref());
+    if return_path.is_some_and(|path| !mime::is_address(path) || path.find('@') > Some(RETURN_PATH_LOCAL_MAX)) {
+        let message = format!("this is not an address with at most {RETURN_PATH_LOCAL_MAX} characters before its @");
+        let hint = "a reference to the message follows them, and a local part ends at 64";
+        found.push(Finding::new(&this, "spec.email.returnPath", message).hint(hint).id(INVALID_ADDRESS));
+    }
+    found
 }
 
 /// Whether its variables exist is known only where a campaign uses it.

@@ -14,7 +14,7 @@ use self::extra::Extras;
 pub use self::extra::{Element, Extra, Held};
 use super::{Bundle, Finding, Ref, activity::Enriched};
 use crate::{
-    api::{duration::Duration, step::Record},
+    api::{channel::Tracks, duration::Duration, step::Record},
     rule::{
         Dialect, Path, Query, Schema, check_path, nearest,
         schema::{Entity, FieldType},
@@ -208,6 +208,15 @@ impl EmailPlan {
     pub fn asks<'a>(&'a self, bundle: &'a Bundle) -> Option<Topic<'a>> {
         let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
         self.is_marketing.then_some(Topic { namespace, dataset, topic: &self.topic, channel: "email" })
+    }
+
+    /// Whose consent to be told apart by opens and clicks is asked of each person.
+    pub fn asks_tracking<'a>(&'a self, bundle: &'a Bundle) -> Option<Topic<'a>> {
+        let tracking = &bundle.channels.get(&self.channel)?.tracking;
+        let tells_apart = [tracking.opens, tracking.clicks].contains(&Tracks::Individual);
+        let topic = tracking.consent_topic.as_ref().filter(|_| tells_apart)?;
+        let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
+        Some(Topic { namespace, dataset, topic, channel: "email" })
     }
 
     /// For whom suppression is asked.

@@ -236,6 +236,17 @@ impl Bundle {
         Suppression::strictest(self.policies.values().map(|policy| policy.suppression))
     }
 
+    /// By step, the topic under which a person allows to be told apart by her opens and clicks.
+    pub fn tracking_topics(&self) -> BTreeMap<i64, String> {
+        let topic =
+            |channel: &str| self.channels.get(channel)?.tracking.consent_topic.as_ref().map(ToString::to_string);
+        let of = |(index, step): (usize, &crate::api::step::Step)| match &step.activity {
+            Activity::Email(email) => Some((i64::try_from(index).ok()?, topic(&email.channel)?)),
+            _ => None,
+        };
+        self.campaign.steps.iter().enumerate().filter_map(of).collect()
+    }
+
     /// The text that the store keeps, and its hash. Personas are not of it: no run reads them.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub fn said(bundle: &Bundle, email: &EmailPlan, persona: &Persona, locale: Optio
         (None, None) => None,
     };
     let to = text(&email.to)?.unwrap_or_else(|| format!("{}@persona.invalid", persona.name));
-    Ok(Said { to, locale: locale.map(str::to_owned).or(own_locale), fields })
+    Ok(Said { to, locale: locale.map(str::to_owned).or(own_locale), fields, is_tracked: false })
 }
 
 /// The path of a value in a JSON object.

@@ -72,7 +72,7 @@ pub struct About {
 impl About {
     /// What is said to an address.
     pub fn said_to(&self, address: &str) -> Said {
-        Said { to: address.to_owned(), locale: self.locale.clone(), fields: self.fields.clone() }
+        Said { to: address.to_owned(), locale: self.locale.clone(), fields: self.fields.clone(), is_tracked: false }
     }
 }
 
@@ -183,6 +183,7 @@ impl Sampler {
             self.write(&letter, email, &said)
         } else {
             let veiled = |veil| Said {
+                is_tracked: false,
                 to: MASKED_ADDRESS.to_owned(),
                 locale: locale.clone(),
                 fields: self.veiled(email, &about.fields, veil),

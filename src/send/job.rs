@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// Before the columns that the template reads, those of `enrich` steps, and the refusal: seq, item, profile, attempts,
-/// granted, slot, address, locale.
-const CARRIED: usize = 8;
+/// granted, slot, tracked, address, locale.
+const CARRIED: usize = 9;
 
 /// Everything a channel step needs to be sent. Made anew for each claim, so that a rotated secret is seen.
 pub struct Job {
@@ -156,9 +156,10 @@ impl Job {
         let email = self.email()?;
         let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
         let entity = self.entity(email)?;
-        let set = ledger::waiting(part, group, worker, entity, email.asks(bundle), plan.dialect);
+        let asks = (email.asks(bundle), email.asks_tracking(bundle));
+        let set = ledger::waiting(part, group, worker, entity, asks, plan.dialect);
         let enriched = |output: &str| self.enriched(output);
-        let carried = ["seq", "item", "profile", "attempts", "granted", "slot"];
+        let carried = ["seq", "item", "profile", "attempts", "granted", "slot", "tracked"];
         let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
         let select = email
             .skinny(&plan.schema, plan.dialect, set, &carried, &enriched, Some(email.asked(bundle, now)))
@@ -255,12 +256,13 @@ impl Job {
         if let Some(reason) = row.get::<Option<String>>(CARRIED + email.reads.len() + email.extras.len())? {
             return end(item, Outcome::Excluded, &reason);
         }
-        let address = row.get::<Option<String>>(6)?.unwrap_or_default();
+        let address = row.get::<Option<String>>(7)?.unwrap_or_default();
         let address = address.trim_matches(' ');
         let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);
-        let said = Said { to, locale: row.get(7)?, fields: fields_of(email, row, CARRIED)? };
+        let is_tracked = row.get::<Option<i64>>(6)? == Some(1);
+        let said = Said { to, locale: row.get(8)?, fields: fields_of(email, row, CARRIED)?, is_tracked };
         Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, said, profile: row.get(2)? }))
     }
 
@@ -273,7 +275,8 @@ impl Job {
         let id = format!("{}-{shard}-{}", self.letter.step, message.seq);
         let job = self.clone();
         let permission = Permission::new(move || job.may_go());
-        let (from, to, folder) = (self.letter.from.clone(), message.said.to.clone(), self.folder.clone());
+        let (from, to, folder) =
+            (self.letter.return_path((shard, message.seq)), message.said.to.clone(), self.folder.clone());
         Ok(Envelope { id, from, to, bytes, folder, permission })
     }
 

@@ -19,7 +19,11 @@ use super::{
     template::Rendered,
 };
 use crate::{
-    feedback::unsubscribe::{Links, Subscription},
+    feedback::{
+        reference::{self, Reference, ReferenceKey},
+        track::Tracker,
+        unsubscribe::{Links, Subscription},
+    },
     plan::{Bundle, Plan, message::EmailPlan},
     store::{self, campaign::Run},
 };
@@ -74,8 +78,13 @@ pub struct Letter {
     words: Vec<Value>,
     /// Where people withdraw; absent where there is nothing to withdraw from, or nowhere to.
     links: Option<Links>,
-    /// The run's part of a Message-ID.
+    /// The run's part of a message's reference.
     mark: String,
+    references: ReferenceKey,
+    /// What its links tell of; absent where nothing is tracked.
+    tracker: Option<Tracker>,
+    /// Local part and domain of where bounces go.
+    return_path: Option<(String, String)>,
     template_hash: String,
     key: hmac::Key,
 }
@@ -124,10 +133,30 @@ impl Letter {
         let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
         let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
         let template_hash = digest(&serde_json::to_string(&template).unwrap_or_default(), 8);
-        let mark = digest(&format!("{}/{}", bundle.namespace, occasion.run), 6);
+        let mark = reference::mark(&bundle.namespace, &occasion.run);
+        let references = ReferenceKey::new(secret);
+        let tracker = Tracker::new(spec.public_url.as_deref(), &spec.tracking, (&mark, step_no), secret);
+        let return_path = spec.email.as_ref().and_then(|email| email.return_path.as_deref()?.rsplit_once('@'));
+        let return_path = return_path.map(|(local, domain)| (local.to_owned(), domain.to_owned()));
         let (step, key) = (step.to_owned(), hmac::Key::new(hmac::HMAC_SHA256, secret));
         let purpose = occasion.purpose;
-        Ok(Self { step, step_no, from, purpose, signer, names, words, links, mark, template_hash, key, pinned })
+        Ok(Self {
+            step,
+            step_no,
+            from,
+            purpose,
+            signer,
+            names,
+            words,
+            links,
+            mark,
+            references,
+            tracker,
+            return_path,
+            template_hash,
+            key,
+            pinned,
+        })
     }
 
     /// # Errors
@@ -135,6 +164,22 @@ impl Letter {
     pub fn email(&self) -> store::Result<&EmailPlan> {
         let found = self.pinned.1.email_numbered(self.step_no);
         found.map(|(_, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+    }
+
+    /// By what the message of a ledger row is named where answers come from.
+    pub fn reference(&self, (shard, seq): (i64, i64)) -> String {
+        self.references.text(&Reference { step_no: self.step_no, shard, seq, mark: self.mark.clone() })
+    }
+
+    /// Where a bounce of the message goes: an address that names it (VERP), if the channel has one.
+    pub fn return_path(&self, row: (i64, i64)) -> String {
+        match &self.return_path {
+            Some((local, domain)) if self.purpose == Purpose::Send => {
+                format!("{local}+{}@{domain}", self.reference(row))
+            }
+            Some((local, domain)) => format!("{local}@{domain}"),
+            None => self.from.clone(),
+        }
     }
 
     /// What is kept of a group of messages with their attempts.
@@ -172,6 +217,11 @@ impl Letter {
         values.push(link.as_deref().map_or(Value::UNDEFINED, Value::from));
         values.extend(self.words.iter().cloned());
         let mut words = email.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
+        if let Some(tracker) = self.tracker.as_ref().filter(|_| self.purpose == Purpose::Send) {
+            let reference = self.reference((shard, seq));
+            words.text = words.text.map(|text| tracker.text(&text, &reference, said.is_tracked));
+            words.html = words.html.map(|html| tracker.html(&html, &reference, said.is_tracked));
+        }
         let mut headers = vec![];
         if self.purpose == Purpose::Proof {
             words.subject.insert_str(0, PROOF);
@@ -191,7 +241,7 @@ impl Letter {
             subject: &words.subject,
             text: words.text.as_deref(),
             html: words.html.as_deref(),
-            message_id: &format!("{}.{shard}.{seq}.{}@{domain}", self.step_no, self.mark),
+            message_id: &format!("{}@{domain}", self.reference((shard, seq))),
             date: at,
         };
         let bytes = mime::bytes_with(&mail, &headers)?;

@@ -3,13 +3,14 @@
 //! ```yaml
 //! email: {channel: newsletter, template: pre-trip, record: Fields}    # Fields (default) | Hash | None
 //! ```
-//! One text for each group of attempts, in their own row: `{"template": …, "messages": [[seq, to, locale, [fields]]]}`.
+//! One text for each group of attempts, in their own row: `{"template": …, "messages": [[seq, to, locale, [fields]]]}`;
+//! behind the fields `true` for whom links tell apart.
 //! With the pinned revision it gives the message again, byte for byte. `Hash` keeps no personal value: a keyed hash over
 //! the same, by which fields that somebody shows can be checked.
 
 use minijinja::Value;
 use ring::hmac;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::template;
 use crate::api::step::Record;
@@ -22,12 +23,27 @@ pub struct Said {
     pub locale: Option<String>,
     /// The values of what the template reads, in the order of the plan.
     pub fields: Vec<Value>,
+    /// The person has agreed to be told apart by her opens and clicks.
+    pub is_tracked: bool,
 }
 
 #[derive(Serialize)]
 struct Kept<'a, M> {
     template: &'a str,
     messages: Vec<M>,
+}
+
+/// One message: its number, address, locale, fields, and whether its links tell the person apart.
+struct Row<'a>(i64, &'a str, &'a Option<String>, &'a [Value], Option<bool>);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(seq, to, locale, fields, tracked) = self;
+        match tracked {
+            Some(tracked) => (seq, to, locale, fields, tracked).serialize(serializer),
+            None => (seq, to, locale, fields).serialize(serializer),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -45,19 +61,22 @@ pub fn keep<'a>(
     key: &hmac::Key,
     messages: impl Iterator<Item = (i64, &'a Said)>,
 ) -> Result<Option<String>, serde_json::Error> {
+    // Nearly nobody is, so what is kept of the others says nothing of it.
+    let tracked = |said: &Said| said.is_tracked.then_some(true);
     let whole = |said: &'a Said| (&said.to, &said.locale, &said.fields);
     let text = match record {
         Record::None => return Ok(None),
         Record::Fields => {
             let row = |(seq, said)| {
                 let (to, locale, fields) = whole(said);
-                (seq, to, locale, fields)
+                Row(seq, to, locale, fields, tracked(said))
             };
             serde_json::to_string(&Kept { template: of, messages: messages.map(row).collect() })?
         }
         Record::Hash => {
             let row = |(seq, said): (i64, &'a Said)| {
-                let text = serde_json::to_string(&whole(said))?;
+                let (to, locale, fields) = whole(said);
+                let text = serde_json::to_string(&(to, locale, fields))?;
                 let hash = hmac::sign(key, text.as_bytes());
                 let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
                 Ok((seq, hex))
@@ -73,11 +92,12 @@ pub fn keep<'a>(
 pub fn find(kept: &str, seq: i64) -> Option<Said> {
     let found: Found = serde_json::from_str(kept).ok()?;
     let row = found.messages.into_iter().find(|row| row.first().and_then(serde_json::Value::as_i64) == Some(seq))?;
-    let [_, to, locale, serde_json::Value::Array(fields)] = row.as_slice() else { return None };
+    let [_, to, locale, serde_json::Value::Array(fields), rest @ ..] = row.as_slice() else { return None };
     Some(Said {
         to: to.as_str()?.to_owned(),
         locale: locale.as_str().map(str::to_owned),
         fields: fields.iter().map(template::value).collect(),
+        is_tracked: rest.first() == Some(&serde_json::Value::Bool(true)),
     })
 }
 
@@ -87,7 +107,7 @@ mod tests {
 
     fn said() -> Said {
         let fields = vec!["Ann".into(), Value::UNDEFINED, 7.into(), 2.0.into(), true.into(), vec!["a", "b"].into()];
-        Said { to: "ann@example.com".into(), locale: Some("it".into()), fields }
+        Said { to: "ann@example.com".into(), locale: Some("it".into()), fields, is_tracked: false }
     }
 
     fn kept(record: Record) -> Option<String> {
@@ -103,6 +123,10 @@ mod tests {
         assert!(found.fields[1].is_undefined());
         assert_eq!(found.fields[3].to_string(), "2.0", "a double stays one");
         assert_eq!(find(&text, 5), None);
+        let tracked = Said { is_tracked: true, ..said() };
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let text = keep(Record::Fields, "t1", &key, [(4, &tracked)].into_iter()).unwrap().unwrap();
+        assert_eq!(find(&text, 4).unwrap(), tracked);
     }
 
     #[test]

@@ -170,13 +170,13 @@ pub(super) fn same(alias: &str) -> String {
 }
 
 /// The messages of a group that have no outcome: `seq`, `item`, `profile`, how many `attempts` were made, whether the
-/// newest consent is `granted` (asked only where a topic is given), the `slot` reserved for it, and the key of the item under its own names.
+/// newest consent is `granted` and that to be `tracked` (asked only where a topic is given), the `slot` reserved for it, and the key of the item under its own names.
 pub fn waiting(
     part: Part,
     group: &Group,
     worker: &str,
     entity: &Entity,
-    topic: Option<Topic<'_>>,
+    (topic, tracking): (Option<Topic<'_>>, Option<Topic<'_>>),
     dialect: Dialect,
 ) -> SelectStatement {
     let column = |name: &str| Expr::col((Alias::new("l"), Alias::new(name)));
@@ -199,6 +199,7 @@ pub fn waiting(
     select
         .expr_as(Expr::cust(attempts), Alias::new("attempts"))
         .expr_as(granted(topic, dialect), Alias::new("granted"))
+        .expr_as(granted(tracking, dialect), Alias::new("tracked"))
         .expr_as(Expr::cust(slot), Alias::new("slot"));
     for (index, name) in entity.key.iter().enumerate() {
         select.expr_as(Expr::cust(tables::key_part(dialect, entity, index, "l.item")), Alias::new(&**name));

@@ -24,6 +24,7 @@
 //! | [`ledger`] | attempts and outcomes |
 //! | [`tally`] | the counts of outcomes |
 //! | [`event`] | what happened to messages after they were sent |
+//! | [`feedback`] | what the taking of feedback asks |
 //! | [`suppression`] | addresses that are written to no more |
 //! | [`kept`] | what is kept of one message |
 //! | [`fate`] | what became of one person, and what holds her back |
@@ -53,6 +54,7 @@ pub mod entity;
 pub mod event;
 pub mod fate;
 pub mod faults;
+pub mod feedback;
 pub mod files;
 mod functions;
 pub mod home;

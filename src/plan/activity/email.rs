@@ -55,6 +55,14 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
     if !bundle.channels.contains_key(&*step.channel) {
         found.push(place.lost("email", "channel", "Channel", &step.channel));
     }
+    if let Some(name) = bundle.channels.get(&*step.channel).and_then(|channel| channel.tracking.consent_topic.as_ref())
+        && !bundle.dataset.topics.iter().any(|topic| topic.name == *name)
+    {
+        let owner = Ref::new("Channel", &step.channel);
+        let message = format!("dataset `{}` has no topic `{name}`", bundle.campaign.dataset);
+        let known = bundle.dataset.topics.iter().map(|topic| &*topic.name);
+        found.push(Finding::new(&owner, "spec.tracking.consentTopic", message).suggest(name, known));
+    }
     let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
     let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
     let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.email.as_ref());

@@ -1,0 +1,158 @@
+//! What the taking of feedback asks of the store: which run a message is of, where it went, and how much came back.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    Bind, Result, Row, Sql, Store, Tx,
+    consent::{ALL, NEWEST_FIRST, State},
+    event::{EventType, MessageKey},
+    ledger::{OF_PART, Part, Topic},
+    micros,
+};
+
+/// Links of one step that are counted apart, beyond which they are counted together.
+const LINKS_MAX: i64 = 1_000;
+/// The url under which they are then.
+const OTHER_LINKS: &str = "";
+
+/// A run whose messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRun {
+    pub no: i64,
+    pub run_day: i64,
+    pub namespace: String,
+    pub name: String,
+    pub dataset: String,
+    pub revision: String,
+}
+
+/// What came back: from where, what it told, and why it was not taken (empty if it was).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Came {
+    pub source: String,
+    pub told: String,
+    pub reason: String,
+}
+
+/// What is counted of a step without the person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Counted {
+    pub part: Part,
+    pub ty: EventType,
+    pub url: String,
+    pub is_machine: bool,
+}
+
+impl Store {
+    /// The runs behind a number whose messages are kept.
+    pub async fn kept_runs(&self, behind: i64) -> Result<Vec<KeptRun>> {
+        let sql = "SELECT no, run_day, namespace, name, dataset, revision FROM run WHERE no > $1 AND retired_us IS NULL ORDER BY no";
+        let run = |row: &Row| {
+            Ok(KeptRun {
+                no: row.get(0)?,
+                run_day: row.get(1)?,
+                namespace: row.get(2)?,
+                name: row.get(3)?,
+                dataset: row.get(4)?,
+                revision: row.get(5)?,
+            })
+        };
+        self.fetch(Sql::new(sql).bind(behind)).await?.iter().map(run).collect()
+    }
+
+    /// How much came back ever.
+    pub async fn came_back(&self) -> Result<Vec<(Came, i64)>> {
+        let sql = Sql::new("SELECT source, told, reason, n FROM feedback_count ORDER BY source, told, reason");
+        let came = |row: &Row| Ok((Came { source: row.get(0)?, told: row.get(1)?, reason: row.get(2)? }, row.get(3)?));
+        self.fetch(sql).await?.iter().map(came).collect()
+    }
+
+    /// Counts what came back and was not taken.
+    pub async fn count_came(&self, came: Came) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.add_came(&BTreeMap::from([(came, 1)])).await?;
+        tx.commit().await
+    }
+
+    /// Remembers a callback; false if it was taken before.
+    pub async fn remember_callback(&self, source: &str, id: &str, now: Timestamp) -> Result<bool> {
+        let sql = "INSERT INTO callback (source, id, at_us) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        Ok(self.execute(Sql::new(sql).bind(source).bind(id).bind(micros(now))).await? == 1)
+    }
+
+    pub async fn knows_callback(&self, source: &str, id: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM callback WHERE source = $1 AND id = $2";
+        Ok(self.fetch_one(Sql::new(sql).bind(source).bind(id)).await?.is_some())
+    }
+
+    /// Forgets callbacks that are older than anything that is still taken.
+    pub async fn forget_callbacks(&self, before: Timestamp) -> Result<u64> {
+        self.execute(Sql::new("DELETE FROM callback WHERE at_us < $1").bind(micros(before))).await
+    }
+}
+
+impl Tx {
+    /// What was kept with the last attempt of a message.
+    pub async fn last_said(&mut self, message: MessageKey) -> Result<Option<String>> {
+        let sql = format!(
+            "SELECT said FROM attempt WHERE {OF_PART} AND first_seq <= $5 AND last_seq >= $5 ORDER BY attempt DESC, at_us DESC LIMIT 1"
+        );
+        let row = self.fetch_one(Sql::composed(sql, message.part.keyed([message.seq.into()]))).await?;
+        Ok(row.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
+    }
+
+    /// Whom a message is for.
+    pub async fn profile_of(&mut self, message: MessageKey) -> Result<Option<String>> {
+        let sql = format!("SELECT profile FROM ledger WHERE {OF_PART} AND seq = $5");
+        let row = self.fetch_one(Sql::composed(sql, message.part.keyed([message.seq.into()]))).await?;
+        Ok(row.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
+    }
+
+    /// What holds of a person's consent, if anything is recorded.
+    pub async fn newest_state(&mut self, topic: Topic<'_>, profile: &str) -> Result<Option<State>> {
+        let sql = format!(
+            "SELECT state FROM consent WHERE namespace = $1 AND dataset = $2 AND topic IN ($3, '{ALL}') AND channel IN ($4, '{ALL}') \
+             AND profile = $5 ORDER BY {NEWEST_FIRST} LIMIT 1"
+        );
+        let binds = [topic.namespace, topic.dataset, topic.topic, topic.channel, profile].map(Bind::from).into();
+        let row = self.fetch_one(Sql::composed(sql, binds)).await?;
+        Ok(row.map(|row| row.get::<String>(0)).transpose()?.as_deref().and_then(State::named))
+    }
+
+    pub async fn add_came(&mut self, counts: &BTreeMap<Came, i64>) -> Result<()> {
+        let sql = "INSERT INTO feedback_count (source, told, reason, n) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (source, told, reason) DO UPDATE SET n = feedback_count.n + excluded.n";
+        let row = |(came, n): (&Came, &i64)| -> Vec<Bind> {
+            vec![(&came.source).into(), (&came.told).into(), (&came.reason).into(), (*n).into()]
+        };
+        self.execute_each(sql, counts.iter().map(row).collect()).await
+    }
+
+    /// Counts opens and clicks of steps; people's are in the status, too.
+    pub async fn add_links(&mut self, counts: &BTreeMap<Counted, i64>) -> Result<()> {
+        let known = format!("SELECT count(*) FROM link_count WHERE {OF_PART} AND type = $5");
+        let is_there = format!("SELECT 1 FROM link_count WHERE {OF_PART} AND type = $5 AND url = $6 LIMIT 1");
+        let add = "INSERT INTO link_count (run_day, run_no, step_no, shard, type, url, machine, n) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                   ON CONFLICT (run_day, run_no, step_no, shard, type, url, machine) DO UPDATE SET n = link_count.n + excluded.n";
+        let mut totals = BTreeMap::new();
+        for (Counted { part, ty, url, is_machine }, n) in counts {
+            let ty_text = || Bind::from(ty.as_str());
+            let mut url = url.as_str();
+            let there = Sql::composed(is_there.clone(), part.keyed([ty_text(), url.into()]));
+            if self.fetch_one(there).await?.is_none() {
+                let count = self.fetch_one(Sql::composed(known.clone(), part.keyed([ty_text()]))).await?;
+                if count.map_or(Ok(0), |row| row.get::<i64>(0))? >= LINKS_MAX {
+                    url = OTHER_LINKS;
+                }
+            }
+            let row = part.keyed([ty_text(), url.into(), i64::from(*is_machine).into(), (*n).into()]);
+            self.execute(Sql::composed(add.to_owned(), row)).await?;
+            if !is_machine {
+                *totals.entry((*part, *ty)).or_default() += n;
+            }
+        }
+        self.add_event_counts(&totals).await
+    }
+}

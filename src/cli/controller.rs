@@ -128,7 +128,7 @@ async fn start(args: Args) -> Result<End, End> {
     }
     let mut sending = None;
     if is_mine {
-        args.listen.listen(&store, clock).await?;
+        args.listen.listen(&store, clock, cluster.clone()).await?;
         let providers = args.send.gate.providers(args.outbox)?;
         let dispatcher =
             Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));

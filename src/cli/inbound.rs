@@ -1,14 +1,15 @@
 //! `campanile inbound`: a process that only takes what comes back. `run` and `controller` take the same flags.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 
 use super::{
     End,
-    home::{StoreArgs, open_mine},
+    home::{Found, StoreArgs},
     sending::{self, ListenArgs},
+    worker::Known,
 };
 use crate::{
     clock::Clock,
@@ -66,8 +67,9 @@ async fn start(args: Args) -> Result<End, End> {
         let hint = "say --listen, --listen-mail or --maildir".to_owned();
         return Err(End::Wrong("there is nowhere to take anything from".to_owned(), Some(hint)));
     }
-    let store = open_mine(&args.home).await?;
-    args.listen.listen(&store, Clock::system()).await?;
+    let Found { store, id, cluster, .. } = Found::near(&args.home).await?;
+    store.enter(&id, &args.home.environment).await?;
+    args.listen.listen(&store, Clock::system(), Arc::new(Known(cluster))).await?;
     tracing::info!("what comes back is taken");
     sending::interrupted().await;
     Ok(End::Done)

@@ -93,7 +93,7 @@ async fn start(args: Args) -> Result<End, End> {
     let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
     let dispatcher =
         Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), lease));
-    args.listen.listen(&home.store, clock).await?;
+    args.listen.listen(&home.store, clock, folder.clone()).await?;
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {
         until_idle(&world, &dispatcher).await?;

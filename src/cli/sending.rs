@@ -12,7 +12,7 @@ use crate::{
     feedback::{intake::Intake, server},
     metrics,
     send::{
-        dispatch::{Dispatcher, LEASE},
+        dispatch::{Dispatcher, LEASE, Secrets},
         gate::Gate,
         lease::Lease,
         providers::Providers,
@@ -68,14 +68,14 @@ pub struct ListenArgs {
 
 impl ListenArgs {
     /// Listens where it is told to.
-    pub async fn listen(&self, store: &Store, clock: Clock) -> Result<(), End> {
+    pub async fn listen(&self, store: &Store, clock: Clock, secrets: Arc<dyn Secrets>) -> Result<(), End> {
         if self.listen.is_none() && self.mail.is_empty() {
             return self.serve_metrics(store).await;
         }
         let intake = Intake::begin(store.clone(), clock).await?;
         self.mail.begin(&intake).await?;
         if let Some(address) = self.listen {
-            let app = server::app(store.clone(), clock, intake).await;
+            let app = server::app(store.clone(), clock, intake, secrets).await;
             let app = app.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
             eprintln!("listening on http://{}", serve("--listen", address, app).await?);
         }

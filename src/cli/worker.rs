@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 /// The cluster's Secrets, or those of the environment.
-struct Known(Option<Arc<Cluster>>);
+pub(super) struct Known(pub(super) Option<Arc<Cluster>>);
 
 #[async_trait]
 impl Secrets for Known {

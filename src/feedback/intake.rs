@@ -114,7 +114,7 @@ pub enum Taken {
     Unknown(&'static str),
 }
 
-/// The source of what a person's link tells: it is recorded of her only with her consent.
+/// The source of what links tell.
 pub const LINK: &str = "link";
 /// It names no message.
 pub const NO_REFERENCE: &str = "NoReference";
@@ -258,7 +258,7 @@ impl Desk {
             *sheet.came.entry(came).or_default() += 1;
         }
         let mut tx = self.store.begin().await?;
-        self.keep_apart(&mut tx, facts, &mut sheet).await?;
+        self.keep_apart(&mut tx, &mut sheet).await?;
         let is_new = tx.record_events(&sheet.events).await?;
         for ((event, (at, run)), _) in sheet.events.iter().zip(&sheet.of).zip(&is_new).filter(|(_, is_new)| **is_new) {
             taken[*at] = Taken::Recorded;
@@ -346,11 +346,11 @@ impl Desk {
         Ok(pinned)
     }
 
-    /// Opens and clicks of a person who has withdrawn her consent since are counted without her.
-    async fn keep_apart(&mut self, tx: &mut Tx, facts: &[Fact], sheet: &mut Sheet) -> store::Result<()> {
+    /// Opens and clicks of a person who has not agreed to that, or not any more, are counted without her, whoever tells them.
+    async fn keep_apart(&mut self, tx: &mut Tx, sheet: &mut Sheet) -> store::Result<()> {
         let (events, of) = (std::mem::take(&mut sheet.events), std::mem::take(&mut sheet.of));
         for (event, (at, run)) in events.into_iter().zip(of) {
-            if matches!(event.ty, EventType::Opened | EventType::Clicked) && facts[at].source == LINK {
+            if matches!(event.ty, EventType::Opened | EventType::Clicked) {
                 let pinned = self.pinned(&run).await?;
                 let topic = pinned.tracking_topics.get(&event.message.part.step_no);
                 let profile = tx.profile_of(event.message).await?;

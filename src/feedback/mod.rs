@@ -8,8 +8,10 @@
 //! | [`mail`], [`post`] | what bounces and complaints say, as facts |
 //! | [`maildir`], [`smtp`] | how mail comes in |
 //! | [`track`] | opens and clicks by signed links |
+//! | [`callback`] | what providers tell over HTTP, signed |
 //! | [`intake`] | where facts are recorded |
 
+pub mod callback;
 pub mod intake;
 pub mod mail;
 pub mod maildir;

@@ -5,7 +5,10 @@
 //! GET  /u/TOKEN   a page with a button; it changes nothing
 //! GET  /l/TOKEN   leads on to where a link goes, and counts it
 //! GET  /o/TOKEN   a picture that tells of an opening
+//! POST /twilio/NAMESPACE/CHANNEL/status, …/messages, /hooks/NAMESPACE/CHANNEL   what providers tell, signed
 //! ```
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -16,12 +19,14 @@ use axum::{
 };
 
 use super::{
+    callback,
     intake::Intake,
     track,
     unsubscribe::{self, SPECIMEN},
 };
 use crate::{
     clock::Clock,
+    send::dispatch::Secrets,
     store::{self, Store},
 };
 
@@ -39,15 +44,17 @@ struct Desk {
 ///
 /// # Errors
 /// Of the store, which keeps what links are signed with.
-pub async fn app(store: Store, clock: Clock, intake: Intake) -> store::Result<Router> {
+pub async fn app(store: Store, clock: Clock, intake: Intake, secrets: Arc<dyn Secrets>) -> store::Result<Router> {
     let secret = store.secret().await?;
+    let callbacks = callback::Callbacks::new(intake.clone(), secrets);
     let links = track::Links { intake, secret: secret.clone() };
     let desk = Desk { store, clock, secret };
     Ok(Router::new()
         .route("/u/{token}", get(look).post(withdraw))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk)
-        .merge(track::routes(links)))
+        .merge(track::routes(links))
+        .merge(callback::routes(callbacks)))
 }
 
 async fn look(State(desk): State<Desk>, Path(token): Path<String>) -> Response {

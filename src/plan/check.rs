@@ -14,13 +14,15 @@ use super::{
 use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
-        campaign::CAMPAIGN_NAME_CHARS_MAX,
+        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration,
     },
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
     send::{mime, template::Template},
 };
 
+/// So long requests are remembered, so that none is taken twice.
+const WEBHOOK_TOLERANCE_MAX: Duration = Duration::from_hours(24);
 /// Of a return path's local part: a `+` and a reference follow it (see `feedback::reference`).
 const RETURN_PATH_LOCAL_MAX: usize = 16;
 
@@ -62,6 +64,16 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         let message = format!("this is not an address with at most {RETURN_PATH_LOCAL_MAX} characters before its @");
         let hint = "a reference to the message follows them, and a local part ends at 64";
         found.push(Finding::new(&this, "spec.email.returnPath", message).hint(hint).id(INVALID_ADDRESS));
+    }
+    if spec.callbacks.is_some() && spec.public_url.is_none() {
+        let message = "callbacks need `publicUrl`: where `--listen` is reached from outside";
+        found.push(Finding::new(&this, "spec.callbacks", message));
+    }
+    if let Some(webhook) = spec.callbacks.as_ref().and_then(|callbacks| callbacks.webhook.as_ref())
+        && webhook.signature.tolerance > WEBHOOK_TOLERANCE_MAX
+    {
+        let message = format!("a request may be at most {WEBHOOK_TOLERANCE_MAX} old");
+        found.push(Finding::new(&this, "spec.callbacks.webhook.signature.tolerance", message));
     }
     found
 }

@@ -62,6 +62,13 @@ impl Store {
         self.fetch(Sql::new(sql).bind(behind)).await?.iter().map(run).collect()
     }
 
+    /// The revision of the newest run that sent over a channel.
+    pub async fn newest_revision(&self, namespace: &str, channel: &str) -> Result<Option<String>> {
+        let sql = "SELECT v.content FROM run r JOIN run_channel c ON c.run_no = r.no JOIN revision v ON v.hash = r.revision \
+                   WHERE r.namespace = $1 AND c.channel = $2 ORDER BY r.no DESC LIMIT 1";
+        self.fetch_one(Sql::new(sql).bind(namespace).bind(channel)).await?.map(|row| row.get(0)).transpose()
+    }
+
     /// How much came back ever.
     pub async fn came_back(&self) -> Result<Vec<(Came, i64)>> {
         let sql = Sql::new("SELECT source, told, reason, n FROM feedback_count ORDER BY source, told, reason");

@@ -5,6 +5,7 @@ mod audiences;
 mod audiences_elsewhere;
 mod bad_input;
 mod bounces;
+mod callbacks;
 mod changes_and_snapshots;
 mod cluster;
 mod consent_over_time;

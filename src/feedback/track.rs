@@ -1,7 +1,7 @@
 //! Opens and clicks, as a Channel declares them.
 //!
 //! ```yaml
-//! tracking: {opens: Off, clicks: Individual, consentTopic: personal-offers}   # Off | Aggregate | Individual
+//! tracking: {opens: "Off", clicks: Individual, consentTopic: personal-offers}   # "Off" | Aggregate | Individual
 //! ```
 //! A link leads over `GET /l/TOKEN`, which holds where it goes on to, signed: nothing that somebody adds or changes makes
 //! it lead elsewhere. With `Aggregate` the token names the step, not the person; so it does with `Individual` for who has

@@ -123,12 +123,34 @@ pub const FORGED: &str = "ForgedReference";
 /// The run is not known, or its messages are no longer kept.
 pub const UNKNOWN_RUN: &str = "UnknownRun";
 
-type Told = (Vec<Fact>, oneshot::Sender<Result<Vec<Taken>, String>>);
+/// What a request is remembered by: the same one again is taken no second time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    pub source: String,
+    pub id: String,
+}
+
+/// What is answered to who tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What became of each fact.
+    Taken(Vec<Taken>),
+    /// The request was taken before; nothing of it was looked at.
+    Replayed,
+}
+
+/// Facts that are told together.
+struct Told {
+    facts: Vec<Fact>,
+    once: Option<Once>,
+}
+
+type Teller = oneshot::Sender<Result<Answer, String>>;
 
 /// Takes facts. Cloning shares it.
 #[derive(Clone)]
 pub struct Intake {
-    tellers: mpsc::Sender<Told>,
+    tellers: mpsc::Sender<(Told, Teller)>,
     pub store: Store,
     pub clock: Clock,
 }
@@ -160,9 +182,24 @@ impl Intake {
     /// # Errors
     /// The store did not take them: nothing of them stands, and they are to be told again.
     pub async fn tell(&self, facts: Vec<Fact>) -> Result<Vec<Taken>, String> {
+        match self.ask(Told { facts, once: None }).await? {
+            Answer::Taken(taken) => Ok(taken),
+            Answer::Replayed => Err("a fact without a request was taken for one".to_owned()),
+        }
+    }
+
+    /// Records the facts of a request, and in the same transaction that it was taken.
+    ///
+    /// # Errors
+    /// As [`Intake::tell`].
+    pub async fn tell_once(&self, facts: Vec<Fact>, once: Once) -> Result<Answer, String> {
+        self.ask(Told { facts, once: Some(once) }).await
+    }
+
+    async fn ask(&self, told: Told) -> Result<Answer, String> {
         let gone = || "the intake is gone".to_owned();
-        let (answer, answered) = oneshot::channel();
-        self.tellers.send((facts, answer)).await.map_err(|_| gone())?;
+        let (teller, answered) = oneshot::channel();
+        self.tellers.send((told, teller)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -213,36 +250,55 @@ struct Sheet {
 }
 
 impl Desk {
-    async fn run(mut self, mut told: mpsc::Receiver<Told>) {
-        while let Some(first) = told.recv().await {
-            let mut count = first.0.len();
-            let mut tellers = vec![first];
+    async fn run(mut self, mut told: mpsc::Receiver<(Told, Teller)>) {
+        while let Some((first, teller)) = told.recv().await {
+            let mut count = first.facts.len();
+            let (mut all, mut tellers) = (vec![first], vec![teller]);
             while count < BATCH_MAX
-                && let Ok(more) = told.try_recv()
+                && let Ok((more, teller)) = told.try_recv()
             {
-                count += more.0.len();
-                tellers.push(more);
+                count += more.facts.len();
+                all.push(more);
+                tellers.push(teller);
             }
-            let (facts, tellers): (Vec<Vec<Fact>>, Vec<_>) = tellers.into_iter().unzip();
-            let counts: Vec<usize> = facts.iter().map(Vec::len).collect();
-            let facts: Vec<Fact> = facts.into_iter().flatten().collect();
-            let taken = self.take(&facts).await;
-            if let Err(error) = &taken {
+            let answers = self.take(&all).await;
+            if let Err(error) = &answers {
                 tracing::warn!(%error, "what came back is not recorded; it will be told again");
             }
-            let mut taken = taken.map(Vec::into_iter).map_err(|e| e.to_string());
-            for (teller, count) in tellers.into_iter().zip(counts) {
-                // Who told may be gone; what it told stands.
-                let _ = teller.send(match &mut taken {
-                    Ok(taken) => Ok(taken.take(count).collect()),
+            let mut answers = answers.map(Vec::into_iter).map_err(|e| e.to_string());
+            for teller in tellers {
+                let answer = match &mut answers {
+                    Ok(answers) => answers.next().ok_or_else(|| "an answer is missing".to_owned()),
                     Err(error) => Err(error.clone()),
-                });
+                };
+                // Who told may be gone; what it told stands.
+                let _ = teller.send(answer);
             }
         }
     }
 
-    async fn take(&mut self, facts: &[Fact]) -> store::Result<Vec<Taken>> {
+    /// One transaction for all that is told; the answers in the same order.
+    async fn take(&mut self, all: &[Told]) -> store::Result<Vec<Answer>> {
         let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let requests = all.iter().filter_map(|told| told.once.as_ref());
+        let requests: Vec<(&str, &str)> = requests.map(|once| (&*once.source, &*once.id)).collect();
+        let mut fresh = tx.remember_callbacks(&requests, now).await?;
+        let is_taken: Vec<bool> = all
+            .iter()
+            .map(|told| told.once.as_ref().is_none_or(|once| fresh.remove(&(once.source.clone(), once.id.clone()))))
+            .collect();
+        let facts: Vec<&Fact> =
+            all.iter().zip(&is_taken).filter(|(_, is_taken)| **is_taken).flat_map(|(told, _)| &told.facts).collect();
+        let mut taken = self.record(&mut tx, &facts, now).await?.into_iter();
+        tx.commit().await?;
+        let answer = |(told, is_taken): (&Told, &bool)| {
+            if *is_taken { Answer::Taken(taken.by_ref().take(told.facts.len()).collect()) } else { Answer::Replayed }
+        };
+        Ok(all.iter().zip(&is_taken).map(answer).collect())
+    }
+
+    async fn record(&mut self, tx: &mut Tx, facts: &[&Fact], now: Timestamp) -> store::Result<Vec<Taken>> {
         let mut taken = vec![Taken::Known; facts.len()];
         let mut sheet = Sheet::default();
         for (at, fact) in facts.iter().enumerate() {
@@ -257,16 +313,14 @@ impl Desk {
             };
             *sheet.came.entry(came).or_default() += 1;
         }
-        let mut tx = self.store.begin().await?;
-        self.keep_apart(&mut tx, &mut sheet).await?;
+        self.keep_apart(tx, &mut sheet).await?;
         let is_new = tx.record_events(&sheet.events).await?;
         for ((event, (at, run)), _) in sheet.events.iter().zip(&sheet.of).zip(&is_new).filter(|(_, is_new)| **is_new) {
             taken[*at] = Taken::Recorded;
-            self.suppress(&mut tx, event, &facts[*at], run).await?;
+            self.suppress(tx, event, facts[*at], run).await?;
         }
         tx.add_links(&sheet.links).await?;
         tx.add_came(&sheet.came).await?;
-        tx.commit().await?;
         Ok(taken)
     }
 

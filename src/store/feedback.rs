@@ -1,6 +1,6 @@
 //! What the taking of feedback asks of the store: which run a message is of, where it went, and how much came back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -11,6 +11,7 @@ use super::{
     ledger::{OF_PART, Part, Topic},
     micros,
 };
+use crate::rule::Dialect;
 
 /// Links of one step that are counted apart, beyond which they are counted together.
 const LINKS_MAX: i64 = 1_000;
@@ -83,12 +84,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Remembers a callback; false if it was taken before.
-    pub async fn remember_callback(&self, source: &str, id: &str, now: Timestamp) -> Result<bool> {
-        let sql = "INSERT INTO callback (source, id, at_us) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        Ok(self.execute(Sql::new(sql).bind(source).bind(id).bind(micros(now))).await? == 1)
-    }
-
+    /// Whether a callback was taken before.
     pub async fn knows_callback(&self, source: &str, id: &str) -> Result<bool> {
         let sql = "SELECT 1 FROM callback WHERE source = $1 AND id = $2";
         Ok(self.fetch_one(Sql::new(sql).bind(source).bind(id)).await?.is_some())
@@ -101,6 +97,38 @@ impl Store {
 }
 
 impl Tx {
+    /// Remembers callbacks (source, id); those that are new.
+    pub async fn remember_callbacks(
+        &mut self,
+        callbacks: &[(&str, &str)],
+        now: Timestamp,
+    ) -> Result<HashSet<(String, String)>> {
+        if callbacks.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let (source, binds) = match self.dialect() {
+            Dialect::Sqlite => {
+                let rows =
+                    serde_json::Value::from_iter(callbacks.iter().map(|(source, id)| serde_json::json!([source, id])));
+                (
+                    "json_extract(value, '$[0]'), json_extract(value, '$[1]'), $2 FROM json_each($1)",
+                    vec![rows.to_string().into()],
+                )
+            }
+            Dialect::Postgres => {
+                let texts =
+                    |of: fn(&(&str, &str)) -> String| Bind::Texts(callbacks.iter().map(|c| Some(of(c))).collect());
+                let columns = vec![texts(|(source, _)| (*source).to_owned()), texts(|(_, id)| (*id).to_owned())];
+                ("u.source, u.id, $3 FROM unnest($1, $2) AS u (source, id)", columns)
+            }
+        };
+        let sql = format!(
+            "INSERT INTO callback (source, id, at_us) SELECT {source} WHERE true ON CONFLICT DO NOTHING RETURNING source, id"
+        );
+        let binds = binds.into_iter().chain([micros(now).into()]).collect();
+        self.fetch(Sql::composed(sql, binds)).await?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
     /// What was kept with the last attempt of a message.
     pub async fn last_said(&mut self, message: MessageKey) -> Result<Option<String>> {
         let sql = format!(

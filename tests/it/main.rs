@@ -17,6 +17,7 @@ mod edits_while_watching;
 mod either;
 mod empty_cluster;
 mod expectations;
+mod feedback_survives_kills;
 mod file_formats;
 mod files_arrive;
 mod files_remote;

@@ -14,7 +14,7 @@ use ring::hmac;
 use super::{Callbacks, Refused, is_same};
 use crate::{
     feedback::{
-        intake::{About, Fact, Happened},
+        intake::{About, Answer, Fact, Happened, Once},
         mail::Class,
     },
     store::consent::{ALL, Entry, State as Consent, sender},
@@ -154,9 +154,9 @@ async fn take_message(
         return Err(Refused::Malformed);
     }
     let (store, now) = (&callbacks.intake.store, callbacks.intake.clock.now());
-    let source = format!("{SOURCE} {}/{}", named.0, named.1);
-    // A `STOP` that is sent once more after a `START` must not undo it.
-    if store.knows_callback(&source, sid).await? {
+    let once = Once { source: format!("{SOURCE} {}/{}", named.0, named.1), id: sid.to_owned() };
+    // A `STOP` that is sent once more after a new consent must not undo it.
+    if store.knows_callback(&once.source, &once.id).await? {
         return Err(Refused::Replayed);
     }
     let word = keyword(of(&form, "Body"));
@@ -166,9 +166,12 @@ async fn take_message(
     }
     let about = About::Message { references: vec![], id: String::new(), recipient: None, medium: MEDIUM };
     let fact = Fact { source: SOURCE, about, what: Happened::Nothing(word.as_str()), at: now };
-    callbacks.intake.tell(vec![fact]).await.map_err(|_| Refused::Unavailable)?;
-    store.remember_callback(&source, sid, now).await?;
-    Ok(())
+    // Behind the withdrawal: after a crash between the two it is told again, and withdraws once more.
+    match callbacks.intake.tell_once(vec![fact], once).await {
+        Ok(Answer::Taken(_)) => Ok(()),
+        Ok(Answer::Replayed) => Err(Refused::Replayed),
+        Err(_) => Err(Refused::Unavailable),
+    }
 }
 
 /// What a person's message means.

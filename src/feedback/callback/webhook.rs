@@ -26,7 +26,7 @@ use super::{Callbacks, Refused, is_same};
 use crate::{
     api::channel::{Webhook, WebhookEvent, WebhookSignature},
     feedback::{
-        intake::{About, Fact, Happened},
+        intake::{About, Answer, Fact, Happened, Once},
         mail::Class,
     },
 };
@@ -61,16 +61,13 @@ async fn try_take(
     let key = callbacks.secret(namespace, &webhook.secret_ref, "signing_key").await?;
     let now = callbacks.intake.clock.now();
     let id = signed(&webhook.signature, &key, headers, body, now)?;
-    let source = format!("{SOURCE} {namespace}/{name}");
-    let store = &callbacks.intake.store;
-    if store.knows_callback(&source, &id).await? {
-        return Err(Refused::Replayed);
-    }
+    let once = Once { source: format!("{SOURCE} {namespace}/{name}"), id };
     let facts = facts(webhook, &serde_json::from_slice(body).map_err(|_| Refused::Malformed)?, now)?;
-    callbacks.intake.tell(facts).await.map_err(|_| Refused::Unavailable)?;
-    // Behind the events: after a crash between the two it is told again, and its events are known by their ids.
-    store.remember_callback(&source, &id, now).await?;
-    Ok(())
+    match callbacks.intake.tell_once(facts, once).await {
+        Ok(Answer::Taken(_)) => Ok(()),
+        Ok(Answer::Replayed) => Err(Refused::Replayed),
+        Err(_) => Err(Refused::Unavailable),
+    }
 }
 
 /// Whether a request is signed, and lately; what it is remembered by.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     intake::{About, Fact, Happened},
-    mail::{self, What},
+    mail::{self, Told, What},
 };
 
 /// Of a mail: what it says and what it is about stand before any attachment of the original.
@@ -13,7 +13,11 @@ const SOURCE: &str = "mail";
 
 /// What a mail tells, that was delivered to these addresses.
 pub fn fact(raw: &[u8], to: &[String], now: Timestamp) -> Fact {
-    let told = mail::read(raw);
+    // A fault of the parser must not end the intake, or its mail would be read again and again.
+    let told = std::panic::catch_unwind(|| mail::read(raw)).unwrap_or_else(|_| {
+        tracing::error!("a mail could not be read; it is counted as unknown");
+        Told { what: What::Unknown, references: vec![], recipient: None }
+    });
     // A return path is surer than what stands in a mail: a reply quotes the Message-ID of what it answers.
     let mut references: Vec<String> = to.iter().filter_map(|address| in_address(address)).collect();
     references.extend(told.references);

@@ -423,8 +423,8 @@ async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mps
                 Ok(envelope) => (Some(envelope), None),
                 Err(fault) => (None, Some(fault)),
             };
-            let Ready { seq, item, attempt, .. } = message;
-            let flight = InFlight { held: held.clone(), seq, item, attempt, fault };
+            let Ready { seq, item, attempt, said, .. } = message;
+            let flight = InFlight { held: held.clone(), seq, item, to: said.to, attempt, fault };
             flights.lock().unwrap_or_else(PoisonError::into_inner).insert(tag, flight);
             match envelope {
                 Some(envelope) => held.job.provider.submit(tag, envelope, &tell).await,

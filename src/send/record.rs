@@ -13,14 +13,20 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc::UnboundedReceiver};
 
 use super::{
-    channel::{Delivery, Done},
+    channel::{Delivery, Done, Refusal},
     dispatch::Watch,
     health::{self, ChannelName, Health},
     job::Job,
 };
-use crate::store::{
-    self, Store, Tx,
-    ledger::{Batch, Deferral, IN_DOUBT, NOT_TRIED, Outcome, Part, Recorded, Standing, Whose},
+use crate::{
+    api::policy::SuppressionScope,
+    feedback::mail::{Class, Status},
+    store::{
+        self, Store, Tx,
+        keyed::Keyed,
+        ledger::{Batch, Deferral, IN_DOUBT, NOT_TRIED, Outcome, Part, Recorded, Standing, Whose},
+        suppression::{Cause, Suppressed, WHOLE_STORE},
+    },
 };
 
 /// The first retry comes after this, each further one after twice the time.
@@ -82,6 +88,8 @@ pub struct InFlight {
     pub held: Arc<Held>,
     pub seq: i64,
     pub item: String,
+    /// Where it goes.
+    pub to: String,
     pub attempt: i64,
     /// Why it could not be rendered, and was never handed to the provider.
     pub fault: Option<String>,
@@ -107,11 +115,13 @@ struct Section {
     held: Arc<Held>,
     outcomes: Vec<Recorded>,
     deferrals: Vec<Deferral>,
+    /// Addresses at which nothing arrives any more, as their server says.
+    dead: Vec<String>,
 }
 
 impl Section {
     fn of(held: Arc<Held>) -> Self {
-        Self { held, outcomes: vec![], deferrals: vec![] }
+        Self { held, outcomes: vec![], deferrals: vec![], dead: vec![] }
     }
 
     fn recorded(&self) -> usize {
@@ -161,6 +171,9 @@ impl Recorder {
                 sections.push(Section::of(flight.held.clone()));
                 sections.len() - 1
             });
+            if is_dead(&delivery) {
+                sections[index].dead.push(flight.to.clone());
+            }
             let now = flight.held.job.clock.now();
             match judge(flight, delivery, now) {
                 Ok(outcome) => sections[index].outcomes.push(outcome),
@@ -188,6 +201,8 @@ impl Recorder {
     }
 
     async fn try_record(&self, sections: &[Section], is_again: bool) -> store::Result<()> {
+        let has_dead = sections.iter().any(|section| !section.dead.is_empty());
+        let addresses = if has_dead { Some(self.store.address_key().await?) } else { None };
         let mut tx = self.store.begin().await?;
         for section in sections {
             if is_again && self.is_recorded(&mut tx, section).await? {
@@ -195,6 +210,9 @@ impl Recorder {
                 return Ok(());
             }
             self.put(&mut tx, section).await?;
+            if let Some(addresses) = &addresses {
+                suppress(&mut tx, section, addresses).await?;
+            }
         }
         tx.commit().await
     }
@@ -238,8 +256,35 @@ impl Recorder {
     }
 }
 
+/// Whether a server says that the address is none, or is one no longer: a hard bounce, only sooner.
+fn is_dead(delivery: &Delivery) -> bool {
+    match delivery {
+        Delivery::Refused { reason: Refusal::RecipientRefused | Refusal::DataRefused, detail } => {
+            Class::of(Status::find(detail), detail).is_hard()
+        }
+        _ => false,
+    }
+}
+
+async fn suppress(tx: &mut Tx, section: &Section, addresses: &Keyed) -> store::Result<()> {
+    let job = &section.held.job;
+    let namespace = match job.letter.pinned.0.suppression().scope {
+        SuppressionScope::Store => WHOLE_STORE.to_owned(),
+        SuppressionScope::Namespace => job.run.namespace.clone(),
+    };
+    let suppressed = |address: &String| Suppressed {
+        namespace: namespace.clone(),
+        medium: "email".to_owned(),
+        hash: addresses.of_address(address),
+        cause: Cause::HardBounce,
+        since: job.clock.now(),
+        until: None,
+    };
+    tx.suppress(&section.dead.iter().map(suppressed).collect::<Vec<_>>()).await
+}
+
 fn judge(flight: InFlight, delivery: Delivery, now: Timestamp) -> Result<Recorded, Deferral> {
-    let InFlight { held, seq, item, attempt, fault } = flight;
+    let InFlight { held, seq, item, attempt, fault, .. } = flight;
     let expires = held.job.expires;
     let record = |outcome, reason: Option<&str>, detail: String| {
         let detail = (!detail.is_empty()).then_some(detail);

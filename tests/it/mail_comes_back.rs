@@ -13,7 +13,11 @@ use serde_json::Value;
 use crate::{
     either::Place,
     home::{PATIENCE, Running, people, people_manifests},
-    world::until_true,
+    world::{
+        SmtpSink,
+        scripted_smtp::{Act, Script, Server},
+        until_true,
+    },
 };
 
 const REFERENCE: &str = "1.3.42.0123456789ab.0123456789abcdef";
@@ -279,4 +283,56 @@ fn a_folder_that_is_no_maildir_is_an_error() {
     assert!(ran.code == 2 && ran.err.contains("is no Maildir"), "{ran:?}");
     let ran = home.call(&["inbound"]);
     assert!(ran.code == 2 && ran.err.contains("nowhere to take anything from"), "{ran:?}");
+}
+
+/// A channel over a real server, with a return path.
+fn over_smtp(place: &Place, port: u16) {
+    let channel = format!(
+        "spec: {{email: {{from: \"Town <town@example.com>\", returnPath: bounces@mail.example.com, smtp: {{host: 127.0.0.1, port: {port}, tls: None}}}}}}"
+    );
+    let manifests = people_manifests("", "true")
+        .replace("spec: {outbox: {}}", &channel)
+        .replace("template: hello}", "template: hello, once: {ever: false}}");
+    place.home.write("town/town.yaml", &manifests);
+    place.home.write("town/data/people.csv", &people(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_has_a_return_path_of_its_own_that_comes_back() {
+    for place in Place::both().await {
+        let sink = SmtpSink::start(&[]).await.unwrap();
+        over_smtp(&place, sink.port());
+        place.run(&[]);
+        assert_eq!(call(&place, &["trigger", "greet", "--name", "first"]).code, 0);
+        let ran = place.run(&["--deliver", "live"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let mails = sink.wait_for(2, PATIENCE).await.unwrap();
+        let from: std::collections::BTreeSet<&String> = mails.iter().map(|mail| &mail.from).collect();
+        assert_eq!(from.len(), 2, "{from:?}");
+        let mail = mails.iter().find(|mail| mail.to == ["p2@example.com"]).unwrap();
+        let reference =
+            mail.from.strip_prefix("bounces+").and_then(|rest| rest.strip_suffix("@mail.example.com")).unwrap();
+        assert!(mail.text.contains(&format!("<{reference}@example.com>")), "{}", mail.text);
+        let _running = inbound(&place, "log", &["--listen-mail", "127.0.0.1:0"]);
+        let mut talk = Talk::begin(port_of(&place, "log", "mail on smtp://").await);
+        talk.says("HELO relay.example.net", "250");
+        talk.mail(&mail.from, &corpus("only-verp.eml", "none", "p2@example.com"));
+        assert_eq!(place.ask("SELECT type || ' ' || reason FROM message_event").await, ["Bounced UnknownMailbox"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_that_is_refused_for_good_is_suppressed_at_once() {
+    for place in Place::both().await {
+        let server = Server::start(Script { rcpt: Act::Say("550 5.1.1 no such user here"), ..Script::default() });
+        over_smtp(&place, server.port);
+        place.run(&[]);
+        assert_eq!(call(&place, &["trigger", "greet", "--name", "first"]).code, 0);
+        place.run(&["--deliver", "live"]);
+        assert_eq!(run_named(&place, "first")["status"]["totals"]["failed"], 2);
+        assert_eq!(place.ask("SELECT reason FROM suppression").await, ["HardBounce"; 2]);
+        assert_eq!(call(&place, &["trigger", "greet", "--name", "second"]).code, 0);
+        place.run(&["--deliver", "live"]);
+        assert_eq!(run_named(&place, "second")["status"]["channels"][0]["reasons"]["Suppressed"], 2);
+    }
 }

@@ -23,7 +23,7 @@
 //! | [`run`] | when a campaign starts, and how a run's steps are evaluated |
 //! | [`send`] | claim, render, deliver, record; one file per provider |
 //! | [`review`] | what a change will do, told without doing it |
-//! | [`feedback`] | what comes back: people who withdraw |
+//! | [`feedback`] | what comes back: people who withdraw, bounces and complaints, callbacks, opens and clicks |
 //! | [`ingest`] | files become rows of entities |
 //! | [`files`] | folders and object stores: what is there, how it is read, how it is written whole |
 //! | [`metrics`] | what Prometheus scrapes |

@@ -6,10 +6,13 @@ use crate::{
     api::{CampaignRunSpec, campaign_run::Mode},
     reconcile::{Error, World},
     source::{Key, Kind},
+    store::feedback::ANSWERED,
 };
 
 /// Handles beside this process write to the store.
 const REQUEST_LOOK: Duration = Duration::from_millis(500);
+/// Answers come over days; a status shows them at most so often.
+const ANSWERS_EVERY: Duration = Duration::from_secs(2);
 /// Takes what `trigger` and `cancel` asked for, and looks again at campaigns after a `stop` or `start`.
 pub async fn take_all(world: Arc<World>) {
     loop {
@@ -59,6 +62,12 @@ async fn take(world: &World, kind: &str, namespace: &str, name: &str, body: &str
             if let Some(run) = world.store.run(namespace, name).await? {
                 crate::reconcile::cancel(&run, "cancelled by a person", world).await?;
             }
+        }
+        ANSWERED => {
+            let key = Key::new(Kind::CampaignRun, namespace, name);
+            let campaign = world.catalog.get(&key).and_then(|run| run.spec["campaign"].as_str().map(str::to_owned));
+            let campaign = campaign.map(|name| Key::new(Kind::Campaign, namespace, &name));
+            [key].into_iter().chain(campaign).for_each(|key| world.queue.wake_after(key, ANSWERS_EVERY));
         }
         _ => {
             world.sends.notify_one();

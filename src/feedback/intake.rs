@@ -7,7 +7,7 @@
 //! fact that is told again is known by its id and changes nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -247,6 +247,8 @@ struct Sheet {
     of: Vec<(usize, Arc<KeptRun>)>,
     links: BTreeMap<Counted, i64>,
     came: BTreeMap<Came, i64>,
+    /// Runs of which a status tells more now: namespace and name.
+    answered: BTreeSet<(String, String)>,
 }
 
 impl Desk {
@@ -317,10 +319,14 @@ impl Desk {
         let is_new = tx.record_events(&sheet.events).await?;
         for ((event, (at, run)), _) in sheet.events.iter().zip(&sheet.of).zip(&is_new).filter(|(_, is_new)| **is_new) {
             taken[*at] = Taken::Recorded;
+            sheet.answered.insert((run.namespace.clone(), run.name.clone()));
             self.suppress(tx, event, facts[*at], run).await?;
         }
         tx.add_links(&sheet.links).await?;
         tx.add_came(&sheet.came).await?;
+        for (namespace, run) in &sheet.answered {
+            tx.ask_for_look(namespace, run, now).await?;
+        }
         Ok(taken)
     }
 
@@ -343,6 +349,7 @@ impl Desk {
                 };
                 let counted = Counted { part, ty, url, is_machine: fact.what.is_machine() };
                 *sheet.links.entry(counted).or_default() += 1;
+                sheet.answered.insert((run.namespace.clone(), run.name.clone()));
                 return Ok(None);
             }
             About::Message { references, id, .. } => (references, id),
@@ -421,6 +428,7 @@ impl Desk {
                     let url = event.url.as_deref().map(bare).unwrap_or_default();
                     let counted = Counted { part, ty: event.ty, url, is_machine: event.is_machine };
                     *sheet.links.entry(counted).or_default() += 1;
+                    sheet.answered.insert((run.namespace.clone(), run.name.clone()));
                     continue;
                 }
             }

@@ -18,6 +18,9 @@ const LINKS_MAX: i64 = 1_000;
 /// The url under which they are then.
 const OTHER_LINKS: &str = "";
 
+/// The request to look at a run.
+pub const ANSWERED: &str = "Answered";
+
 /// A run whose messages are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptRun {
@@ -127,6 +130,15 @@ impl Tx {
         );
         let binds = binds.into_iter().chain([micros(now).into()]).collect();
         self.fetch(Sql::composed(sql, binds)).await?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    }
+
+    /// Asks the running home to look at a run, because something came back about it; once until it does.
+    pub async fn ask_for_look(&mut self, namespace: &str, run: &str, now: Timestamp) -> Result<()> {
+        let sql = "INSERT INTO request (kind, namespace, name, body, at_us) SELECT $1, $2, $3, '', $4 WHERE NOT EXISTS \
+                   (SELECT 1 FROM request WHERE kind = $1 AND namespace = $2 AND name = $3)";
+        let sql = Sql::new(sql).bind(ANSWERED).bind(namespace).bind(run).bind(micros(now));
+        self.execute(sql).await?;
+        Ok(())
     }
 
     /// What was kept with the last attempt of a message.

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
 };
@@ -14,7 +14,7 @@ use crate::{
     either::Place,
     home::{PATIENCE, Running, people, people_manifests},
     world::{
-        SmtpSink,
+        SmtpSink, free_port,
         scripted_smtp::{Act, Script, Server},
         until_true,
     },
@@ -271,6 +271,35 @@ async fn the_listener_has_limits_and_says_them() {
     .unwrap();
     drop(all);
     until_true("room again", PATIENCE, || greeting().0.starts_with("220")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_runs_takes_mail_itself_and_shows_what_came() {
+    for place in Place::both().await {
+        let sent = sent(&place, "first", 2, "").await;
+        let mail = maildir(&place);
+        let metrics = free_port();
+        let address = format!("127.0.0.1:{metrics}");
+        let _running = place.spawn_with("log", &["--maildir", "mail", "--metrics", &address]);
+        let bounce = corpus("postfix-user-unknown.eml", of(&sent, "p1@example.com"), "p1@example.com");
+        fs::write(mail.join("new/1"), bounce).unwrap();
+        let bounced = || run_named(&place, "first")["status"]["totals"]["bounced"].clone();
+        until_true("the run's status", PATIENCE, || bounced() == 1).await.unwrap();
+        let campaign = || {
+            let text = call(&place, &["get", "campaign", "greet", "-o", "json"]).out;
+            serde_json::from_str::<Value>(&text).unwrap_or_default()["status"]["totals"]["bounced"].clone()
+        };
+        until_true("the campaign's status", PATIENCE, || campaign() == 1).await.unwrap();
+        let page = || {
+            let mut stream = TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+            write!(stream, "GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        let told = "campanile_feedback_total{source=\"mail\",told=\"Bounced\",reason=\"\"} 1\n";
+        assert!(page().contains(told), "{}", page());
+    }
 }
 
 #[test]

@@ -4,6 +4,11 @@
 
 use std::fmt::Write;
 
+use campanile::store::{
+    Store,
+    suppression::{Cause, Suppressed},
+};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{
@@ -271,6 +276,36 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Some people's addresses are suppressed: for good, for a while, until just now, elsewhere.
+    async fn suppress(&self, dice: &mut Dice, round: usize, now: Timestamp) {
+        let file = || format!("sqlite://{}", self.home.path().join(".campanile/store.db").display());
+        let store = Store::open(&self.url.clone().unwrap_or_else(file)).await.unwrap();
+        let key = store.address_key().await.unwrap();
+        let mut all = vec![];
+        for id in 0..60 {
+            let until = match dice.below(9) {
+                0 | 1 => None,
+                2 => Some(now + SignedDuration::from_hours(1)),
+                3 => Some(now),
+                _ => continue,
+            };
+            let address =
+                if dice.is(20) { format!(" P{id}@Example.com") } else { format!("p{id}.{round}@EXAMPLE.com") };
+            all.push(Suppressed {
+                namespace: dice.one_of(&["default", "default", "*", "elsewhere"]).to_owned(),
+                medium: "email".to_owned(),
+                hash: key.of_address(&address),
+                cause: Cause::Complaint,
+                since: Timestamp::UNIX_EPOCH,
+                until,
+            });
+        }
+        store.suppress(&all).await.unwrap();
+        store.close().await;
+    }
+}
+
 /// What is said of a campaign, in lines that a plan and a run have in common.
 fn planned(view: &Value) -> Vec<String> {
     assert!(view["unknown"].is_null(), "{view:#}");
@@ -338,6 +373,7 @@ async fn a_plan_counts_what_the_run_then_does() {
             let day = format!("2026-05-0{}", round + 1);
             place.run_at(&format!("{day}T08:00:00Z"));
             let now = format!("{day}T09:00:00Z");
+            place.suppress(&mut dice, round, now.parse().unwrap()).await;
             let plan = place.call(&["plan", "town", "--now", &now, "-o", "json"]);
             assert_eq!(plan.code, 0, "{plan:?}");
             place.run_at(&now);
@@ -363,7 +399,8 @@ async fn a_plan_counts_what_the_run_then_does() {
             }
         }
     }
-    let reasons = ["NoConsent", "NoAddress", "MalformedAddress", "UnmatchedProfile", "Duplicate", "AlreadySent"];
+    let reasons =
+        ["NoConsent", "NoAddress", "MalformedAddress", "UnmatchedProfile", "Duplicate", "AlreadySent", "Suppressed"];
     for reason in reasons {
         assert!(seen.contains(reason), "no campaign had anybody who is left out for {reason}");
     }

@@ -22,6 +22,7 @@ mod sending;
 mod simulate;
 mod store;
 mod summary;
+mod suppression;
 mod table;
 mod test;
 mod validate;
@@ -76,6 +77,9 @@ enum Command {
     Why(why::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
+    /// Shows whether an address is suppressed, suppresses it, or lifts that.
+    #[command(subcommand)]
+    Suppression(suppression::SuppressionCommand),
     /// Handles of the store itself.
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -133,6 +137,7 @@ pub fn main() -> ExitCode {
             Command::Test(args) => test::run(args).await,
             Command::Why(args) => why::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
+            Command::Suppression(command) => suppression::run(command).await,
             Command::Store(command) => store::run(command).await,
             Command::Validate(args) => validate::run(&args),
             Command::Plan(args) => plan::run(args).await,

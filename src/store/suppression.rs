@@ -19,6 +19,7 @@ pub enum Cause {
     SoftBounces,
     /// It stood on the list of a previous tool.
     Imported,
+    ByHand,
 }
 
 impl Cause {
@@ -28,6 +29,7 @@ impl Cause {
             Self::Complaint => "Complaint",
             Self::SoftBounces => "SoftBounces",
             Self::Imported => "Imported",
+            Self::ByHand => "ByHand",
         }
     }
 }
@@ -146,6 +148,17 @@ impl Store {
             since: instant(row.get(2)?),
             until: row.get::<Option<i64>>(3)?.map(instant),
         }))
+    }
+
+    /// Writes to an address again; whether it was suppressed. What it bounced softly before counts no more.
+    pub async fn lift_suppression(&self, namespace: &str, medium: &str, hash: &str) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let lift = "DELETE FROM suppression WHERE namespace = $1 AND medium = $2 AND hash = $3";
+        let lifted = tx.execute(Sql::new(lift).bind(namespace).bind(medium).bind(hash)).await? > 0;
+        let forget = "DELETE FROM soft_bounce WHERE medium = $1 AND hash = $2 AND ($3 = '*' OR namespace = $3)";
+        tx.execute(Sql::new(forget).bind(medium).bind(hash).bind(namespace)).await?;
+        tx.commit().await?;
+        Ok(lifted)
     }
 
     /// Forgets soft bounces that no policy looks at any more.

@@ -69,6 +69,32 @@ async fn who_is_suppressed_gets_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_has_the_last_word() {
+    for place in Place::both().await {
+        place.home.write("town/town.yaml", &people_manifests("", "true"));
+        place.home.write("town/data/people.csv", &people(1));
+        place.read();
+        let store = store_url(&place);
+        let call = |args: &[&str]| {
+            let ran = place.home.call(&[&["suppression"], args, &["--store", &store]].concat());
+            (ran.code, ran.out.trim().to_owned())
+        };
+        assert_eq!(call(&["show", "p1@example.com"]), (1, "not suppressed".to_owned()));
+        assert_eq!(call(&["lift", "p1@example.com"]).0, 1);
+        assert_eq!(call(&["add", "P1@example.com", "--whole-store"]).0, 0);
+        assert_eq!(call(&["add", "p1@example.com", "--until", "2099-01-01T00:00:00Z"]).0, 0);
+        let (code, shown) = call(&["show", "p1@example.com"]);
+        assert!(code == 0 && shown.contains("ByHand"), "{shown}");
+        assert_eq!(call(&["show", "p1@example.com", "-n", "elsewhere"]).0, 0);
+        assert_eq!(call(&["show", "p1@example.com", "--medium", "sms"]).0, 1);
+        let (code, lifted) = call(&["lift", "p1@example.com"]);
+        assert!(code == 0 && lifted.contains("still holds in the whole store"), "{lifted}");
+        assert_eq!(call(&["lift", "p1@example.com", "--whole-store"]), (0, "lifted".to_owned()));
+        assert_eq!(call(&["show", "p1@example.com"]).0, 1);
+    }
+}
+
 #[test]
 fn a_policy_that_is_not_there_is_an_error_that_points_at_it() {
     let home = crate::home::Home::new();

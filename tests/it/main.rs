@@ -55,5 +55,6 @@ mod tracking;
 mod unsubscribe;
 mod upgrades;
 mod validate;
+mod what_comes_back_example;
 mod what_was_said;
 mod world;

@@ -161,10 +161,11 @@ impl Store {
         Ok(lifted)
     }
 
-    /// Forgets soft bounces that no policy looks at any more.
+    /// Forgets soft bounces that no policy looks at any more, and what has been over for as long.
     pub async fn forget_soft_bounces(&self, now: Timestamp) -> Result<u64> {
         let kept = jiff::SignedDuration::from_hours(SOFT_BOUNCES_KEPT_DAYS * 24);
         let before = now.checked_sub(kept).unwrap_or(Timestamp::MIN);
+        self.execute(Sql::new("DELETE FROM suppression WHERE until_us <= $1").bind(micros(before))).await?;
         self.execute(Sql::new("DELETE FROM soft_bounce WHERE at_us <= $1").bind(micros(before))).await
     }
 }

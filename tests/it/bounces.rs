@@ -75,8 +75,8 @@ fn the_table_in_the_docs_is_made_of_it() {
     for Expected { file, system, told: [what, class, status, ..] } in expected() {
         let hard = match campanile::feedback::mail::Class::named(&class) {
             Some(class) if class.is_hard() => "hard",
-            Some(_) => "soft",
-            None => "",
+            Some(class) if class.is_soft() => "soft",
+            _ => "",
         };
         let [class, status] = [class, status].map(|text| text.replace('-', ""));
         table += &format!("| {} | {system} | {what} | {class} | {status} | {hard} |\n", file.trim_end_matches(".eml"));

@@ -35,6 +35,7 @@ mod person;
 mod pipelines;
 mod plan_equals_run;
 mod plan_of_a_change;
+mod push_on_the_wire;
 mod rates;
 mod recorded_review;
 mod reruns;

@@ -163,7 +163,8 @@ impl Fault {
     pub fn delivery(self) -> Delivery {
         match self {
             Self::Unbegun(reason, text) => Delivery::later(reason, &text),
-            Self::Forbidden(text) => Delivery::Refused { reason: Refusal::RecipientRefused, detail: detail(&text) },
+            // A setting leads there, which is the operator's to mend.
+            Self::Forbidden(text) => Delivery::later(Refusal::ConnectFailed, &text),
             Self::Lost(text) => Delivery::InDoubt { detail: detail(&text) },
         }
     }

@@ -1,16 +1,22 @@
 //! Channels: one file per provider. A provider takes a ready message and says what became of it.
 
+pub mod apns;
 pub mod exchange;
+pub mod fcm;
 pub mod jwt;
+mod notice;
 pub mod outbox;
 pub mod posted;
 pub mod smtp;
+pub mod web_push;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+pub use self::notice::{Notice, Urgency};
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -62,6 +68,12 @@ pub enum Refusal {
     Timeout,
     ProtocolError,
     WriteFailed,
+    /// The address is known, and leads to nobody any more.
+    Unregistered,
+    /// The provider wants less at once.
+    Throttled,
+    /// The provider is there, and not able to.
+    Unavailable,
 }
 
 impl Refusal {
@@ -76,6 +88,9 @@ impl Refusal {
             Self::Timeout => "Timeout",
             Self::ProtocolError => "ProtocolError",
             Self::WriteFailed => "WriteFailed",
+            Self::Unregistered => "Unregistered",
+            Self::Throttled => "Throttled",
+            Self::Unavailable => "Unavailable",
         }
     }
 }

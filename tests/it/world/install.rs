@@ -57,6 +57,27 @@ pub fn announce(message: &str) {
     let _ = writeln!(stderr(), "campanile tests: {message}");
 }
 
+/// A virtual environment in the cache that has a package of pip's, and maybe its program; kept as it was tested.
+pub fn python(package: &str) -> Result<PathBuf> {
+    let folder = cache()?.join(package.replace(['[', ']', '='], "-"));
+    let done = folder.join("installed");
+    if done.is_file() {
+        return Ok(folder);
+    }
+    let python = program("python3", "python3 python3-venv")?;
+    let _alone = lock(package)?;
+    if !done.is_file() {
+        announce(&format!("installing {package} by pip"));
+        let made = Command::new(&python).args(["-m", "venv"]).arg(&folder).output()?;
+        ensure!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stdout));
+        let pip = folder.join("bin/pip");
+        let installed = Command::new(pip).args(["install", "--quiet", package]).output()?;
+        ensure!(installed.status.success(), "pip: {}", String::from_utf8_lossy(&installed.stderr));
+        File::create(&done)?;
+    }
+    Ok(folder)
+}
+
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path);

@@ -19,10 +19,13 @@
 
 mod assets;
 pub mod azure;
+pub mod http2;
 mod install;
 mod kube;
 mod postgres;
 mod process;
+mod push_receiver;
+pub mod push_services;
 mod s3;
 mod scratch;
 pub mod scripted_smtp;
@@ -40,6 +43,7 @@ pub use self::install::{announce, program};
 pub use self::kube::{ApiServer, ControllerManager};
 pub use self::postgres::Postgres;
 pub use self::process::unprivileged;
+pub use self::push_receiver::Browsers;
 pub use self::s3::S3;
 pub use self::smtp::{Mail, SmtpSink};
 

@@ -2,11 +2,11 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::{
     free_port,
-    install::{announce, cache, lock, program},
+    install::{program, python},
     process::{Process, Signal},
     scratch,
 };
@@ -23,7 +23,7 @@ pub struct S3 {
 
 impl S3 {
     pub async fn start() -> Result<Self> {
-        let moto = tokio::task::spawn_blocking(installed).await??;
+        let moto = tokio::task::spawn_blocking(|| python(MOTO)).await??.join("bin/moto_server");
         let port = free_port();
         let folder = scratch::folder("s3")?;
         let mut command = Command::new(moto);
@@ -58,23 +58,4 @@ impl S3 {
         ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         Ok(())
     }
-}
-
-fn installed() -> Result<std::path::PathBuf> {
-    let folder = cache()?.join(MOTO.replace(['[', ']', '='], "-"));
-    let found = folder.join("bin/moto_server");
-    if found.is_file() {
-        return Ok(found);
-    }
-    let python = program("python3", "python3 python3-venv")?;
-    let _alone = lock("moto")?;
-    if !found.is_file() {
-        announce("installing moto, the S3 server, by pip");
-        let made = Command::new(&python).args(["-m", "venv"]).arg(&folder).output()?;
-        ensure!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stdout));
-        let pip = folder.join("bin/pip");
-        let done = Command::new(pip).args(["install", "--quiet", MOTO]).output()?;
-        ensure!(done.status.success(), "pip: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    found.is_file().then_some(found).context("moto is installed, but its server is not in it")
 }

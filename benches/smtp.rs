@@ -22,7 +22,7 @@ use std::{
 use campanile::{
     api::channel::Tls,
     send::channel::{
-        Channel, Delivery, Done, Envelope,
+        Channel, Content, Delivery, Done, Envelope, Mail,
         smtp::{Settings, Smtp, Timeouts},
     },
 };
@@ -88,14 +88,8 @@ fn message() -> Envelope {
         text += line;
     }
     let (from, to) = ("town@example.com".to_owned(), "somebody@example.org".to_owned());
-    Envelope {
-        id: "1".to_owned(),
-        from,
-        to,
-        bytes: text.into_bytes(),
-        folder: PathBuf::new(),
-        permission: Default::default(),
-    }
+    let content = Content::Mail(Mail { from, to, bytes: text.into_bytes() });
+    Envelope { id: "1".to_owned(), content, folder: PathBuf::new(), permission: Default::default() }
 }
 
 fn client(port: u16, connections: usize) -> Smtp {

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, duration::Duration, name::Label};
+use super::{NEVER_OBSERVED, duration::Duration, medium::Medium, name::Label};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -36,7 +36,7 @@ use super::{NEVER_OBSERVED, duration::Duration, name::Label};
 pub struct ChannelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailChannel>,
-    /// Takes any message and writes it to a folder, for email one `.eml` each.
+    /// Takes any message and writes it to a folder, one file each: `.eml` for mail, `.txt` for a text, `.json` for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbox: Option<Outbox>,
     /// How many connections to the provider may be open at once, over all campaigns.
@@ -245,6 +245,23 @@ pub struct DomainRate {
     pub matches: Vec<String>,
     #[schemars(range(min = 1, max = 100000))]
     pub per_second: u32,
+}
+
+impl ChannelSpec {
+    /// Whether messages of the medium can go this way.
+    pub fn carries(&self, medium: Medium) -> bool {
+        self.outbox.is_some() || medium == Medium::Email && self.email.is_some()
+    }
+
+    /// What its messages are handed to, as its status says.
+    pub fn provider(&self) -> &'static str {
+        if self.email.is_some() { "email.smtp" } else { "outbox" }
+    }
+
+    /// The Secret that its provider is reached with.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        self.email.as_ref()?.smtp.secret_ref.as_ref()
+    }
 }
 
 fn connections() -> u16 {

@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, access::Access, duration::Duration, name::Word};
+use super::{NEVER_OBSERVED, access::Access, duration::Duration, medium::Medium, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -325,6 +325,20 @@ pub struct Addresses {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub email: Option<String>,
+    /// The number of a mobile phone, as E.164 writes it: `+393331234567`; spaces, dots and hyphens may stand between digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub sms: Option<String>,
+}
+
+impl Addresses {
+    pub fn of(&self, medium: Medium) -> Option<&str> {
+        match medium {
+            Medium::Email => self.email.as_deref(),
+            Medium::Sms => self.sms.as_deref(),
+            Medium::Push | Medium::Postal | Medium::Http => None,
+        }
+    }
 }
 
 /// What a person agrees to hear about.
@@ -359,12 +373,28 @@ pub enum Category {
     Transactional,
 }
 
-/// Consent per channel.
+/// Consent per medium.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicConsent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<ConsentField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<ConsentField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<ConsentField>,
+}
+
+impl TopicConsent {
+    /// Where consent stands for each medium that says so.
+    pub fn all(&self) -> impl Iterator<Item = (Medium, &ConsentField)> {
+        let all = [(Medium::Email, &self.email), (Medium::Sms, &self.sms), (Medium::Http, &self.http)];
+        all.into_iter().filter_map(|(medium, field)| Some((medium, field.as_ref()?)))
+    }
+
+    pub fn of(&self, medium: Medium) -> Option<&ConsentField> {
+        self.all().find(|(of, _)| *of == medium).map(|(_, field)| field)
+    }
 }
 
 /// Where consent stands in the files: a Boolean field of the profile, and when it last changed.

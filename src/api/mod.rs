@@ -34,6 +34,7 @@ pub mod crd;
 pub mod dataset;
 pub mod duration;
 pub mod editor;
+pub mod medium;
 pub mod name;
 pub mod policy;
 pub mod step;

@@ -16,7 +16,7 @@ mod targeting;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use channel::{Email, OnDoubt, Once, Record, Throttle};
+pub use channel::{MessageStep, OnDoubt, Once, Record, Throttle};
 pub use flow::{Case, Choose, Join, TimeOfDay, Wait};
 pub use share::Share;
 pub use targeting::{
@@ -24,7 +24,7 @@ pub use targeting::{
     Progress, Random, SaveAudience, Shape, Split, Subtract, Union,
 };
 
-use super::name::Label;
+use super::{medium::Medium, name::Label};
 
 /// A node of the graph. `from` names the input; without it the step before is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,9 @@ pub enum Activity {
     Choose(Choose),
     Wait(Wait),
     Join(Join),
-    Email(Email),
+    Email(MessageStep),
+    Sms(MessageStep),
+    Http(MessageStep),
 }
 
 impl Activity {
@@ -82,14 +84,30 @@ impl Activity {
             Self::Wait(_) => "wait",
             Self::Join(_) => "join",
             Self::Email(_) => "email",
+            Self::Sms(_) => "sms",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// What a channel step sends, and by which medium.
+    pub fn message(&self) -> Option<(Medium, &MessageStep)> {
+        match self {
+            Self::Email(message) => Some((Medium::Email, message)),
+            Self::Sms(message) => Some((Medium::Sms, message)),
+            Self::Http(message) => Some((Medium::Http, message)),
+            _ => None,
+        }
+    }
+
+    pub fn message_mut(&mut self) -> Option<&mut MessageStep> {
+        match self {
+            Self::Email(message) | Self::Sms(message) | Self::Http(message) => Some(message),
+            _ => None,
         }
     }
 
     /// The MessageTemplate of a channel step.
     pub fn template(&self) -> Option<&str> {
-        match self {
-            Self::Email(email) => Some(&email.template),
-            _ => None,
-        }
+        self.message().map(|(_, message)| &*message.template)
     }
 }

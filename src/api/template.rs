@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, name::Label};
+use super::{
+    NEVER_OBSERVED,
+    name::{Label, Word},
+};
 
 /// Of a persona's values, as JSON.
 pub const PERSONA_BYTES_MAX: usize = 65_536;
@@ -34,8 +37,14 @@ pub const PERSONA_BYTES_MAX: usize = 65_536;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.email) || has(self.sms) || has(self.http)", "a template has at least one of email, sms, http"))]
 pub struct MessageTemplateSpec {
-    pub email: EmailTemplate,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<TextTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<ValuesTemplate>,
     /// Variants by locale, such as `it` or `it-CH`; a part that a variant does not have falls back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
@@ -88,9 +97,38 @@ pub struct EmailTemplate {
     pub html: Option<String>,
 }
 
+/// What a text message says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TextTemplate {
+    #[schemars(length(min = 1, max = 16_384))]
+    pub text: String,
+}
+
+/// What an `http` channel is told, by name: its request reads `values.<name>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ValuesTemplate {
+    #[schemars(length(min = 1, max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub values: Vec<NamedValue>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NamedValue {
+    pub name: Word,
+    #[schemars(length(max = 16_384))]
+    pub value: String,
+}
+
+/// The sections that differ in this locale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocaleVariant {
-    pub email: EmailVariant,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailVariant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<TextTemplate>,
+    /// The values that differ; each is one of the base's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<ValuesTemplate>,
 }
 
 /// The parts that differ in this locale.

@@ -142,7 +142,7 @@ pub async fn walker<'a>(
 
 /// The channel steps that are meant.
 pub fn steps(pinned: &(Bundle, Plan), wanted: Option<&str>) -> Result<Vec<String>, End> {
-    let all: Vec<String> = pinned.1.emails().map(|(_, step, _)| step.to_owned()).collect();
+    let all: Vec<String> = pinned.1.messages().map(|(_, step, _)| step.to_owned()).collect();
     let Some(wanted) = wanted else { return Ok(all) };
     if all.iter().any(|step| step == wanted) {
         return Ok(vec![wanted.to_owned()]);

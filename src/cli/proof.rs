@@ -22,6 +22,7 @@ use super::{
     sending::GateArgs,
 };
 use crate::{
+    api::medium::Medium,
     clock::Clock,
     plan::{Bundle, Plan},
     review::{
@@ -29,10 +30,10 @@ use crate::{
         persona,
     },
     send::{
+        address,
         channel::{Delivery, Envelope, Permission},
         dispatch::{Secrets, signer},
         letter::Purpose,
-        mime,
         providers::Providers,
         said::Said,
     },
@@ -46,7 +47,7 @@ pub struct Args {
     campaign: String,
     /// Folders or files with manifests; this folder unless said.
     path: Vec<PathBuf>,
-    /// Where the proofs go.
+    /// Where the proofs go: a mail address for steps that send mail, a phone number for texts.
     #[arg(long, value_name = "ADDRESS")]
     to: String,
     /// As whom: KEY, ENTITY=KEY, longest:FIELD, missing:FIELD or persona:NAME. May stand several times.
@@ -77,10 +78,13 @@ pub async fn run(args: Args) -> End {
 
 async fn prove(args: Args) -> Result<End, End> {
     let wrong = |message: String, hint: Option<&str>| End::Wrong(message, hint.map(str::to_owned));
-    if !mime::is_address(&args.to) {
-        return Err(wrong("--to wants an address, as in me@example.com".to_owned(), None));
-    }
-    let Some(to) = args.gate.deliver.pass(&args.to).map(str::to_owned) else {
+    let read = |medium| (medium, address::plain(medium, &args.to));
+    let known = [Medium::Email, Medium::Sms].map(read).into_iter().find(|(medium, to)| address::is_fit(*medium, to));
+    let Some((medium, given)) = known else {
+        let message = "--to wants an address, as in me@example.com, or a phone number, as in +393331234567";
+        return Err(wrong(message.to_owned(), None));
+    };
+    let Some(to) = args.gate.deliver.pass(medium, &given).map(str::to_owned) else {
         return Err(wrong("--deliver does not allow the address of --to".to_owned(), None));
     };
     let store = args.preview.store().await?;
@@ -94,6 +98,10 @@ async fn prove(args: Args) -> Result<End, End> {
     let walker = preview::walker(&store, &pinned, args.preview.now(), mask).await?;
     let mut proofs = vec![];
     for step in steps(&pinned, args.step.as_deref())? {
+        if pinned.1.message_named(&step).is_some_and(|(_, message)| message.medium != medium) {
+            eprintln!("warning: no proof of `{step}`: it sends nothing to such an address");
+            continue;
+        }
         for whom in &args.whom {
             proofs.extend(proof(&walker, &pinned, &step, whom, &to).await?);
         }
@@ -125,8 +133,9 @@ async fn proof(
     let picked = match whom.split_once(':') {
         Some(("persona", name)) => {
             let declared = persona_of(pinned, step, name).ok_or_else(|| no_persona(pinned, step, name))?;
-            let Some((_, email)) = pinned.1.email_named(step) else { return Ok(None) };
-            let said = persona::said(&pinned.0, email, declared, None).map_err(|message| End::Wrong(message, None))?;
+            let Some((_, message)) = pinned.1.message_named(step) else { return Ok(None) };
+            let said =
+                persona::said(&pinned.0, message, declared, None).map_err(|message| End::Wrong(message, None))?;
             return Ok(made(Said { to: to.to_owned(), ..said }, format!("persona {name}")));
         }
         Some(("longest", field)) => Some((Pick::Longest, field)),
@@ -167,7 +176,7 @@ async fn send(
     let wrong = |message: String| End::Wrong(message, None);
     let Proof { step, whom, said } = proof;
     let (namespace, campaign) = (&pinned.0.namespace, &pinned.0.name);
-    let channel = pinned.1.email_named(step).map(|(_, email)| email.channel.clone()).unwrap_or_default();
+    let channel = pinned.1.message_named(step).map(|(_, message)| message.channel.clone()).unwrap_or_default();
     let spec = pinned.0.channels.get(&channel).ok_or_else(|| wrong(format!("there is no Channel `{channel}`")))?;
     let signer = match signer(declared, namespace, spec).await {
         Err(problem) if providers.gate().is_open() => return Err(wrong(format!("channel {channel}: {problem}"))),
@@ -185,7 +194,7 @@ async fn send(
             return Ok(false);
         }
     };
-    let login = match spec.email.as_ref().and_then(|email| email.smtp.secret_ref.as_ref()) {
+    let login = match spec.secret() {
         Some(reference) => declared.secret(namespace, &reference.name).await,
         None => None,
     };
@@ -193,10 +202,9 @@ async fn send(
     let provider = provider.map_err(|problem| wrong(format!("channel {channel}: {problem}")))?;
     let folder: PathBuf = [namespace, campaign, "proof"].iter().collect();
     let id = format!("{step}-{}-{number}", now.as_microsecond());
-    let path = home::outbox().join(&folder).join(format!("{id}.eml"));
-    let (from, to) = (letter.from.clone(), said.to.clone());
-    let envelope = Envelope { id, from, to, bytes: written.bytes, folder, permission: Permission::default() };
-    let is_file = !providers.gate().is_open() || spec.email.is_none();
+    let path = home::outbox().join(&folder).join(format!("{id}.{}", written.content.file().0));
+    let envelope = Envelope { id, content: written.content, folder, permission: Permission::default() };
+    let is_file = !providers.gate().is_open() || spec.outbox.is_some();
     match provider.deliver(envelope).await {
         Delivery::Sent { .. } if is_file => {
             put(format!("{step}, as {whom}: {}\n", path.display()).as_bytes())?;

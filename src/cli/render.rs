@@ -55,7 +55,7 @@ pub struct Args {
     /// One variant of the template, instead of all.
     #[arg(long, value_name = "LOCALE", conflicts_with = "run")]
     locale: Option<String>,
-    /// Write each message to a folder as .eml and .html, and show it on a terminal.
+    /// Write each message to a folder as the file that an outbox makes of it, mail as .html beside it, and show it on a terminal.
     #[arg(long, conflicts_with = "run")]
     open: bool,
     #[arg(short, long, value_name = "FORMAT", default_value = "text", conflicts_with = "run")]
@@ -100,8 +100,8 @@ async fn sent(args: Args) -> Result<End, End> {
         wrong(message, Some("it was never handed over, or the step says `record: Hash` or `None`"))
     })?;
     let pinned = Arc::new(load_pinned(store, &run).await?);
-    let email = pinned.1.email_numbered(kept.step_no);
-    let spec = email.and_then(|(_, email)| pinned.0.channels.get(&email.channel));
+    let message = pinned.1.message_numbered(kept.step_no);
+    let spec = message.and_then(|(_, message)| pinned.0.channels.get(&message.channel));
     let spec = spec.ok_or_else(|| wrong("the run's revision lacks the step".to_owned(), None))?;
     let near: &dyn Secrets = match &found.cluster {
         Some(cluster) => cluster.as_ref(),
@@ -112,9 +112,9 @@ async fn sent(args: Args) -> Result<End, End> {
         None
     });
     let letter = Letter::new(&Occasion::of(&run), pinned.clone(), kept.step_no, signer, &store.secret().await?)?;
-    let bytes = letter.write((kept.shard, kept.seq), kept.profile.as_deref(), &said, kept.at);
-    let bytes = bytes.map_err(|problem| wrong(problem, None))?;
-    super::put(&bytes)?;
+    let content = letter.write((kept.shard, kept.seq), kept.profile.as_deref(), &said, kept.at);
+    let content = content.map_err(|problem| wrong(problem, None))?;
+    super::put(&content.file().1)?;
     Ok(End::Done)
 }
 

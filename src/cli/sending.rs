@@ -36,7 +36,7 @@ async fn serve(flag: &'static str, address: SocketAddr, app: Router) -> Result<S
 /// The way out of a process.
 #[derive(Args)]
 pub struct GateArgs {
-    /// What happens to messages: outbox, live, redirect=ADDRESS, allowlist=ADDRESS,@DOMAIN,….
+    /// What happens to messages: outbox, live, redirect=ADDRESS,… (a mailbox, a phone), allowlist=ADDRESS,@DOMAIN,….
     #[arg(long, value_name = "MODE", default_value = "outbox")]
     pub deliver: Gate,
     /// A file with certificates to trust for SMTP beside the system's, in PEM.

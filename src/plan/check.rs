@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
-        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration,
+        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration, medium::Medium,
     },
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
@@ -80,8 +80,12 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
 
 /// Whether its variables exist is known only where a campaign uses it.
 pub fn template(name: &str, spec: &MessageTemplateSpec) -> Vec<Finding> {
-    let problems = Template::compile(spec).err();
-    problems.map(|problems| template_findings(&Ref::new("MessageTemplate", name), problems)).unwrap_or_default()
+    let this = Ref::new("MessageTemplate", name);
+    let mut found = template_findings(&this, Template::check(spec));
+    if !Medium::ALL.into_iter().any(|medium| Template::has(spec, medium)) {
+        found.push(Finding::new(&this, "spec", "a template has at least one of email, sms, http"));
+    }
+    found
 }
 
 /// # Errors

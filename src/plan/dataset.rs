@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{
     api::{
-        dataset::{DatasetSpec, Entity, FieldKind},
+        dataset::{ConsentField, DatasetSpec, Entity, FieldKind},
         duration::Duration,
     },
     files::address,
@@ -104,6 +104,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     let texts = [
         ("spec.profile.locale", &spec.profile.locale),
         ("spec.profile.addresses.email", &spec.profile.addresses.email),
+        ("spec.profile.addresses.sms", &spec.profile.addresses.sms),
     ];
     for (path, text) in texts {
         let Some(text) = text else { continue };
@@ -116,32 +117,39 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         }
     }
     for (index, topic) in spec.topics.iter().enumerate() {
-        let Some(consent) = topic.consent.as_ref().and_then(|c| c.email.as_ref()) else { continue };
-        let fields = [
-            ("field", Some(&consent.field), FieldKind::Boolean),
-            ("changedAt", consent.changed_at.as_ref(), FieldKind::Timestamp),
-            ("confirmed", consent.confirmed.as_ref(), FieldKind::Boolean),
-        ];
-        for (part, field, wanted) in fields {
-            let Some(field) = field else { continue };
-            let path = format!("spec.topics[{index}].consent.email.{part}");
-            match profile.fields.iter().find(|f| f.name == *field) {
-                None => {
-                    let mut finding = Finding::new(&this, path, format!("{} has no field `{field}`", profile.name));
-                    finding.hint = nearest(field, profile.fields.iter().map(|f| &*f.name))
-                        .map(|near| format!("did you mean `{near}`?"));
-                    found.push(finding);
-                }
-                Some(f) if f.kind != wanted => {
-                    found.push(Finding::new(&this, path, format!("`{field}` must be a {wanted:?} field")))
-                }
-                Some(_) => {}
-            }
+        for (medium, consent) in topic.consent.iter().flat_map(|consent| consent.all()) {
+            let at = format!("spec.topics[{index}].consent.{}", medium.word());
+            check_consent(&this, &at, consent, profile, &mut found);
         }
     }
     history::check(&this, spec, &mut found);
     check_conditions(&this, spec, &schema, &mut found);
     found
+}
+
+/// What says whether a person agreed must be a field of hers, and of its type.
+fn check_consent(this: &Ref, at: &str, consent: &ConsentField, profile: &Entity, found: &mut Vec<Finding>) {
+    let fields = [
+        ("field", Some(&consent.field), FieldKind::Boolean),
+        ("changedAt", consent.changed_at.as_ref(), FieldKind::Timestamp),
+        ("confirmed", consent.confirmed.as_ref(), FieldKind::Boolean),
+    ];
+    for (part, field, wanted) in fields {
+        let Some(field) = field else { continue };
+        let path = format!("{at}.{part}");
+        match profile.fields.iter().find(|f| f.name == *field) {
+            None => {
+                let mut finding = Finding::new(this, path, format!("{} has no field `{field}`", profile.name));
+                finding.hint = nearest(field, profile.fields.iter().map(|f| &*f.name))
+                    .map(|near| format!("did you mean `{near}`?"));
+                found.push(finding);
+            }
+            Some(f) if f.kind != wanted => {
+                found.push(Finding::new(this, path, format!("`{field}` must be a {wanted:?} field")))
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// A named condition must stand by itself, whoever uses it.

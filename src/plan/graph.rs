@@ -9,7 +9,7 @@ use super::{
     Bundle, CIRCLE, Finding, Ref,
     activity::{self, Compiled, Output},
     audience::{self, Sets},
-    message::EmailPlan,
+    message::MessagePlan,
 };
 use crate::{
     api::step::{self, Activity, Step as Declared},
@@ -39,21 +39,21 @@ pub struct Step {
 
 impl Plan {
     /// The channel steps, numbered in the order of the steps.
-    pub fn emails(&self) -> impl Iterator<Item = (i64, &str, &EmailPlan)> {
+    pub fn messages(&self) -> impl Iterator<Item = (i64, &str, &MessagePlan)> {
         self.steps.iter().zip(0_i64..).filter_map(|(step, no)| match &step.compiled {
-            Compiled::Email(email) => Some((no, step.name.as_str(), email.as_ref())),
+            Compiled::Message(message) => Some((no, step.name.as_str(), message.as_ref())),
             _ => None,
         })
     }
 
     /// The channel step of that name, with its number.
-    pub fn email_named(&self, step: &str) -> Option<(i64, &EmailPlan)> {
-        self.emails().find(|(_, name, _)| *name == step).map(|(no, _, email)| (no, email))
+    pub fn message_named(&self, step: &str) -> Option<(i64, &MessagePlan)> {
+        self.messages().find(|(_, name, _)| *name == step).map(|(no, _, message)| (no, message))
     }
 
     /// The channel step of that number, with its name.
-    pub fn email_numbered(&self, step_no: i64) -> Option<(&str, &EmailPlan)> {
-        self.emails().find(|(no, _, _)| *no == step_no).map(|(_, name, email)| (name, email))
+    pub fn message_numbered(&self, step_no: i64) -> Option<(&str, &MessagePlan)> {
+        self.messages().find(|(no, _, _)| *no == step_no).map(|(_, name, message)| (name, message))
     }
 
     /// What SELECTs are made on, over those of earlier outputs.
@@ -87,7 +87,7 @@ impl Plan {
     }
 
     /// The channel steps that a step's rows can come to, and whether they are rows of the same entity there.
-    pub fn emails_behind(&self, step: &Step) -> Vec<(i64, bool)> {
+    pub fn messages_behind(&self, step: &Step) -> Vec<(i64, bool)> {
         let Some(own) = step.outputs.first() else { return vec![] };
         let mut reached: BTreeSet<&str> = BTreeSet::from([own.name.as_str()]);
         let mut found = vec![];
@@ -96,8 +96,8 @@ impl Plan {
                 continue;
             }
             reached.extend(later.outputs.iter().map(|output| output.name.as_str()));
-            if let Compiled::Email(email) = &later.compiled {
-                found.push((no, email.entity == own.entity));
+            if let Compiled::Message(message) = &later.compiled {
+                found.push((no, message.entity == own.entity));
             }
         }
         found
@@ -138,8 +138,8 @@ pub(super) fn compile(bundle: &Bundle, dialect: Dialect) -> Result<Plan, Vec<Fin
 fn fetch_what_is_read(steps: &mut [Step]) {
     let mut reads = BTreeMap::<String, Vec<(Path, FieldType)>>::new();
     for step in steps.iter_mut() {
-        let Compiled::Email(email) = &mut step.compiled else { continue };
-        for extra in &mut email.extras {
+        let Compiled::Message(message) = &mut step.compiled else { continue };
+        for extra in &mut message.extras {
             let known = reads.entry(extra.output.clone()).or_default();
             for element in extra.elements_mut() {
                 element.place = known.iter().position(|(path, _)| *path == element.path).unwrap_or(known.len());
@@ -195,7 +195,7 @@ pub(super) fn check_order(this: &Ref, steps: &[Declared]) -> Vec<Finding> {
             found.push(if other == index { finding } else { finding.hint("move the step up") });
         }
     }
-    if steps.iter().all(|step| !matches!(step.activity, Activity::Email(_))) {
+    if steps.iter().all(|step| step.activity.message().is_none()) {
         found.push(Finding::new(this, "spec.steps", "no step sends anything").hint("add a step with `email`"));
     }
     found
@@ -293,7 +293,7 @@ impl Graph {
                 self.read.extend(branches.into_iter().map(str::to_owned).collect::<Vec<_>>());
                 Finding::new(this, at, format!("`{name}` has several outputs")).hint(hint)
             }
-            Some(s) if matches!(s.activity, Activity::Email(_)) => {
+            Some(s) if s.activity.message().is_some() => {
                 Finding::new(this, at, format!("`{name}` sends messages and has no output to read"))
             }
             // The step is wrong itself, and that is said there.

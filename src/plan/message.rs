@@ -3,6 +3,7 @@
 //! A template names the fields it reads, so that only those columns of the profile and of the item are fetched: the
 //! *skinny profile*.
 
+mod address;
 mod extra;
 
 use std::collections::BTreeSet;
@@ -14,19 +15,13 @@ use self::extra::Extras;
 pub use self::extra::{Element, Extra, Held};
 use super::{Bundle, Finding, Ref, activity::Enriched};
 use crate::{
-    api::{channel::Tracks, duration::Duration, step::Record},
+    api::{channel::Tracks, duration::Duration, medium::Medium, step::Record},
     rule::{
         Dialect, Path, Query, Schema, check_path, nearest,
         schema::{Entity, FieldType},
     },
-    send::{
-        mime,
-        template::{Read, Template, TemplateProblem},
-    },
-    store::{
-        ledger::Topic,
-        suppression::{Asked, is_suppressed},
-    },
+    send::template::{Read, Template, TemplateProblem},
+    store::{ledger::Topic, suppression::Asked},
 };
 
 /// Names that a template may use beside the entities, with what each has.
@@ -56,8 +51,9 @@ pub enum Once {
     Within(Duration),
 }
 
-/// A compiled `email` step.
-pub struct EmailPlan {
+/// A compiled channel step.
+pub struct MessagePlan {
+    pub medium: Medium,
     pub input: String,
     /// The entity of the set: each of its rows is an item.
     pub entity: String,
@@ -67,8 +63,8 @@ pub struct EmailPlan {
     pub per_profile: bool,
     /// From the item to the person.
     pub recipient: Path,
-    /// From the item to the address.
-    pub to: Path,
+    /// From the item to the address; absent where none is needed.
+    pub to: Option<Path>,
     pub locale: Option<Path>,
     pub reads: Vec<Column>,
     /// What the template reads of `enrich` steps.
@@ -198,7 +194,7 @@ fn others() -> String {
     names.join(", ")
 }
 
-impl EmailPlan {
+impl MessagePlan {
     /// The outputs of `enrich` steps that the template reads.
     pub fn enriched_by(&self) -> BTreeSet<&str> {
         self.extras.iter().map(|extra| extra.output.as_str()).collect()
@@ -207,7 +203,7 @@ impl EmailPlan {
     /// Whose consent is asked of each person; absent where none is needed.
     pub fn asks<'a>(&'a self, bundle: &'a Bundle) -> Option<Topic<'a>> {
         let (namespace, dataset) = (&*bundle.namespace, &*bundle.campaign.dataset);
-        self.is_marketing.then_some(Topic { namespace, dataset, topic: &self.topic, channel: "email" })
+        self.is_marketing.then_some(Topic { namespace, dataset, topic: &self.topic, channel: self.medium.word() })
     }
 
     /// Whose consent to be told apart by opens and clicks is asked of each person.
@@ -221,7 +217,7 @@ impl EmailPlan {
 
     /// For whom suppression is asked.
     pub fn asked<'a>(&self, bundle: &'a Bundle, now: Timestamp) -> Asked<'a> {
-        Asked { namespace: &bundle.namespace, medium: "email", now }
+        Asked { namespace: &bundle.namespace, medium: self.medium.word(), now }
     }
 
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
@@ -280,7 +276,7 @@ impl EmailPlan {
         for name in carried {
             query.column(Query::set_column(name), name);
         }
-        let to = query.path(&self.to);
+        let to = self.address(&mut query);
         query.column(to, "address_text");
         let locale = match &self.locale {
             Some(path) => query.path(path),
@@ -325,31 +321,14 @@ impl EmailPlan {
 
     /// What is decided of a person when her message's turn comes. Here and nowhere else: a preview counts by it.
     fn refusal(&self, query: &mut Query<'_>, asked: Asked<'_>) -> Expr {
-        let text = query.path(&self.to);
-        let address = query.custom("trim(coalesce(?, ''))", [text]);
-        let is_empty = query.custom("? = ''", [address.clone()]);
-        let pattern = Expr::val(mime::ADDRESS);
-        let matches = match query.dialect() {
-            Dialect::Postgres => "? ~ ?",
-            Dialect::Sqlite => "campanile_matches(?, ?)",
-        };
-        let matches = query.custom(matches, [address.clone(), pattern]);
-        let at = match query.dialect() {
-            Dialect::Postgres => "strpos(?, '@')",
-            Dialect::Sqlite => "instr(?, '@')",
-        };
-        let at = query.custom(at, [address.clone()]);
-        let (local, all) = (mime::LOCAL_BYTES_MAX + 1, mime::ADDRESS_BYTES_MAX);
-        let is_address =
-            query.custom(&format!("? AND ? <= {local} AND length(?) <= {all}"), [matches, at, address.clone()]);
-        let is_suppressed = is_suppressed(query, asked, address);
-        let mut cases =
-            "WHEN ? THEN 'NoAddress' WHEN NOT (?) THEN 'MalformedAddress' WHEN ? THEN 'Suppressed'".to_owned();
-        let mut parts = vec![is_empty, is_address, is_suppressed];
+        let (mut cases, mut parts) = self.address_cases(query, asked);
         if self.is_marketing {
             let default = i64::from(self.is_in_by_default);
             cases = format!("WHEN coalesce(?, {default}) <> 1 THEN 'NoConsent' {cases}");
             parts.insert(0, Query::set_column(GRANTED));
+        }
+        if cases.is_empty() {
+            return query.custom("CAST(NULL AS TEXT)", []);
         }
         query.custom(&format!("CASE {cases} END"), parts)
     }

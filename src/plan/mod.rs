@@ -210,17 +210,17 @@ impl Bundle {
                     Some(spec) => drop(saved.insert(save.reference.to_string(), spec)),
                     None => lost("Audience", &save.reference, at("ref")),
                 },
-                Activity::Email(email) => {
-                    match library.channel(&email.channel) {
-                        Some(spec) => drop(channels.insert(email.channel.to_string(), spec)),
-                        None => lost("Channel", &email.channel, at("channel")),
-                    }
-                    match library.template(&email.template) {
-                        Some(spec) => drop(templates.insert(email.template.to_string(), spec)),
-                        None => lost("MessageTemplate", &email.template, at("template")),
-                    }
-                }
                 _ => {}
+            }
+            if let Some((_, message)) = step.activity.message() {
+                match library.channel(&message.channel) {
+                    Some(spec) => drop(channels.insert(message.channel.to_string(), spec)),
+                    None => lost("Channel", &message.channel, at("channel")),
+                }
+                match library.template(&message.template) {
+                    Some(spec) => drop(templates.insert(message.template.to_string(), spec)),
+                    None => lost("MessageTemplate", &message.template, at("template")),
+                }
             }
         }
         let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);

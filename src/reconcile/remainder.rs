@@ -69,8 +69,8 @@ fn refusal(run: &Run, mode: Mode, campaign: &str, left: i64) -> Option<String> {
 /// A step that people may wait in and that the campaign no longer has.
 fn lost_step(old: &Plan, new: &Plan, is_waiting: bool) -> Option<String> {
     let is_kept =
-        |step: &str, entity: &str| new.emails().any(|(_, name, email)| name == step && email.entity == entity);
-    let mails = old.emails().map(|(_, step, email)| (step, email.entity.as_str()));
+        |step: &str, entity: &str| new.messages().any(|(_, name, message)| name == step && message.entity == entity);
+    let mails = old.messages().map(|(_, step, message)| (step, message.entity.as_str()));
     if let Some((step, entity)) = mails.into_iter().find(|(step, entity)| !is_kept(step, entity)) {
         return Some(format!("people wait in step `{step}` (of {entity}), which the campaign no longer has"));
     }

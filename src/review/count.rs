@@ -21,7 +21,7 @@ use crate::{
         Bundle, Plan, Step,
         activity::{Compiled, Source},
         audience::Set,
-        message::{EmailPlan, canonical},
+        message::{MessagePlan, canonical},
     },
     rule::{Dialect, Inputs, Query, Rule},
     run::{
@@ -284,7 +284,7 @@ impl<'a> Assembly<'a> {
         }
         for step in &plan.steps {
             match &step.compiled {
-                Compiled::Email(email) => all.email(step, email),
+                Compiled::Message(message) => all.message(step, message),
                 _ => all.step(step),
             }
         }
@@ -379,13 +379,13 @@ impl<'a> Assembly<'a> {
         query.keys()
     }
 
-    fn email(&mut self, step: &Step, email: &EmailPlan) {
+    fn message(&mut self, step: &Step, message: &MessagePlan) {
         let (schema, dialect) = (&self.plan.schema, self.plan.dialect);
         let profile = &*self.bundle.dataset.profile.entity;
-        let Some(entity) = schema.entity(&email.entity) else { return };
-        let Some(entries) = email.entries(schema, profile, dialect, self.keys(&email.input)) else { return };
+        let Some(entity) = schema.entity(&message.entity) else { return };
+        let Some(entries) = message.entries(schema, profile, dialect, self.keys(&message.input)) else { return };
         let origin = Origin::expected(&self.bundle.campaign);
-        let since = once_since(email.once, self.bundle, origin, self.moment.now);
+        let since = once_since(message.once, self.bundle, origin, self.moment.now);
         let owner = [&*self.bundle.namespace, &*self.bundle.name, &*step.name];
         let judged = judged(entries, entity.key.len(), since.map(|since| Fence { owner, since }));
         let table = format!("preview_mail_{}", self.counts.len());
@@ -399,9 +399,9 @@ impl<'a> Assembly<'a> {
         for (index, name) in entity.key.iter().enumerate() {
             rest.expr_as(Expr::col((Alias::new("l"), Alias::new(format!("k{index}")))), Alias::new(name));
         }
-        rest.expr_as(granted(email.asks(self.bundle), dialect), Alias::new("granted"));
+        rest.expr_as(granted(message.asks(self.bundle), dialect), Alias::new("granted"));
         rest.from_as(Alias::new(&table), Alias::new("l")).and_where(reason().is_null());
-        if let Some(refusals) = email.refusals(schema, dialect, rest, email.asked(self.bundle, self.moment.now)) {
+        if let Some(refusals) = message.refusals(schema, dialect, rest, message.asked(self.bundle, self.moment.now)) {
             self.count_by(Count::Refused(step.name.clone()), refusals, "refusal");
         }
     }

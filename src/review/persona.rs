@@ -9,16 +9,17 @@ use serde_json::Value as Json;
 use crate::{
     api::{
         dataset::{DatasetSpec, Entity, Field, FieldKind},
+        medium::Medium,
         template::{PERSONA_BYTES_MAX, Persona},
     },
     ingest::cell,
     plan::{
         Bundle, Finding, Plan, Ref,
         activity::Enriched,
-        message::{Element, EmailPlan, Held},
+        message::{Element, Held, MessagePlan},
     },
     rule::{FieldType, Path, nearest},
-    send::{said::Said, template},
+    send::{address, said::Said, template},
     store::{merge::decimal_text, rows::Value},
 };
 
@@ -26,13 +27,13 @@ use crate::{
 ///
 /// # Errors
 /// Which value does not fit its field, in words.
-pub fn said(bundle: &Bundle, email: &EmailPlan, persona: &Persona, locale: Option<&str>) -> Result<Said, String> {
-    let finder = Finder { bundle, email, persona };
+pub fn said(bundle: &Bundle, message: &MessagePlan, persona: &Persona, locale: Option<&str>) -> Result<Said, String> {
+    let finder = Finder { bundle, message, persona };
     let mut fields = vec![];
-    for column in &email.reads {
+    for column in &message.reads {
         fields.push(template::value(&finder.field(&column.path)?));
     }
-    for extra in &email.extras {
+    for extra in &message.extras {
         let found = finder.at(&extra.name).cloned().unwrap_or_default();
         fields.push(template::value(&match &extra.held {
             Held::Value(ty) => typed(&found, &of_type(*ty)).map_err(|why| finder.wrong(&extra.name, why))?,
@@ -41,12 +42,17 @@ pub fn said(bundle: &Bundle, email: &EmailPlan, persona: &Persona, locale: Optio
         }));
     }
     let text = |path: &Path| finder.field(path).map(|value| value.as_str().map(str::to_owned));
-    let own_locale = match (&persona.locale, &email.locale) {
+    let own_locale = match (&persona.locale, &message.locale) {
         (Some(own), _) => Some(own.clone()),
         (None, Some(path)) => text(path)?,
         (None, None) => None,
     };
-    let to = text(&email.to)?.unwrap_or_else(|| format!("{}@persona.invalid", persona.name));
+    let own = message.to.as_ref().map(text).transpose()?.flatten();
+    let own = own.map(|to| address::plain(message.medium, &to).into_owned());
+    let to = own.unwrap_or_else(|| match message.medium {
+        Medium::Email => format!("{}@persona.invalid", persona.name),
+        other => address::nobodys(other).to_owned(),
+    });
     Ok(Said { to, locale: locale.map(str::to_owned).or(own_locale), fields, is_tracked: false })
 }
 
@@ -57,7 +63,7 @@ pub fn pointer(names: &[String]) -> String {
 
 struct Finder<'a> {
     bundle: &'a Bundle,
-    email: &'a EmailPlan,
+    message: &'a MessagePlan,
     persona: &'a Persona,
 }
 
@@ -77,8 +83,8 @@ impl Finder<'_> {
             let field = path.field.clone().into_iter();
             std::iter::once(first.to_owned()).chain(hops.iter().cloned()).chain(field).collect()
         };
-        let mut found = vec![under(&self.email.entity, &path.hops)];
-        if let Some(rest) = path.hops.strip_prefix(self.email.recipient.hops.as_slice()) {
+        let mut found = vec![under(&self.message.entity, &path.hops)];
+        if let Some(rest) = path.hops.strip_prefix(self.message.recipient.hops.as_slice()) {
             found.push(under(&self.bundle.dataset.profile.entity, rest));
         }
         found
@@ -184,12 +190,12 @@ pub fn of_text(text: &str, field: &Field) -> Result<Json, &'static str> {
 /// fit its field. What is right but not read by the template is no error, as another campaign may read it.
 pub fn check(bundle: &Bundle, plan: &Plan) -> Vec<Finding> {
     let mut found = vec![];
-    for (no, _, email) in plan.emails() {
+    for (no, _, message) in plan.messages() {
         let step = usize::try_from(no).ok().and_then(|no| bundle.campaign.steps.get(no));
         let Some(name) = step.and_then(|step| step.activity.template()) else { continue };
         let Some(spec) = bundle.templates.get(name) else { continue };
-        let enriched = plan.output(&email.input).map_or(&[][..], |output| &output.enriched);
-        let checker = Checker { owner: Ref::new("MessageTemplate", name), bundle, email, enriched };
+        let enriched = plan.output(&message.input).map_or(&[][..], |output| &output.enriched);
+        let checker = Checker { owner: Ref::new("MessageTemplate", name), bundle, message, enriched };
         for (index, persona) in spec.personas.iter().enumerate() {
             found.extend(checker.persona(index, persona));
         }
@@ -200,7 +206,7 @@ pub fn check(bundle: &Bundle, plan: &Plan) -> Vec<Finding> {
 struct Checker<'a> {
     owner: Ref,
     bundle: &'a Bundle,
-    email: &'a EmailPlan,
+    message: &'a MessagePlan,
     enriched: &'a [Enriched],
 }
 
@@ -218,13 +224,13 @@ impl Checker<'_> {
         let profile = &*dataset.profile.entity;
         for (name, value) in &persona.values {
             let path = format!("{at}.{name}");
-            if name == profile || *name == self.email.entity {
+            if name == profile || *name == self.message.entity {
                 if let Some(entity) = dataset.entity(name) {
                     self.row(entity, &value.0, &path, &mut found);
                 }
             } else if !self.is_enriched(name) {
                 let known =
-                    [profile, &self.email.entity].into_iter().chain(self.enriched.iter().map(|e| e.name.as_str()));
+                    [profile, &self.message.entity].into_iter().chain(self.enriched.iter().map(|e| e.name.as_str()));
                 let near = nearest(name, known.clone());
                 let hint = match near {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -235,7 +241,7 @@ impl Checker<'_> {
         }
         if found.is_empty() {
             // What is read of enriched values is typed by what reads it.
-            let wrong = said(self.bundle, self.email, persona, None).err();
+            let wrong = said(self.bundle, self.message, persona, None).err();
             found.extend(wrong.map(|message| Finding::new(&self.owner, at, message)));
         }
         found

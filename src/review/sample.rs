@@ -3,7 +3,7 @@
 //! What is personal is masked before the template gets it (see [`Mask`]). A template that computes with a key cannot do so
 //! with dots; it gets a plain value of the key's type then.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use minijinja::Value;
 use sea_query::SelectStatement;
@@ -15,11 +15,12 @@ use crate::{
     plan::{
         Bundle, Plan,
         activity::Compiled,
-        message::{EmailPlan, Held, canonical},
+        message::{Held, MessagePlan, canonical},
     },
     rule::{FieldType, Inputs, Query},
     run::schedule::Timetable,
     send::{
+        address,
         job::fields_of,
         letter::{Letter, Occasion, Purpose},
         mime::dkim::Signer,
@@ -31,8 +32,6 @@ use crate::{
 
 /// Before the columns that the template reads: item, profile, address, locale.
 const CARRIED: usize = 4;
-/// RFC 2606: it reaches nobody.
-const MASKED_ADDRESS: &str = "masked@example.invalid";
 
 /// A message as somebody would get it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,7 +52,10 @@ pub struct Sample {
     /// Of the whole message as it leaves, without a signature.
     pub size_bytes: usize,
     #[serde(skip)]
-    pub eml: Vec<u8>,
+    pub file: Vec<u8>,
+    /// What such files are called behind their dot.
+    #[serde(skip)]
+    pub extension: &'static str,
 }
 
 /// A row that a message would be about, with what the template reads of it, unmasked.
@@ -93,8 +95,8 @@ impl Sampler {
         &self.pinned.1
     }
 
-    fn email(&self, step: &str) -> store::Result<(i64, &EmailPlan)> {
-        self.plan().email_named(step).ok_or_else(|| store::Error::Internal(format!("`{step}` is no channel step")))
+    fn message(&self, step: &str) -> store::Result<(i64, &MessagePlan)> {
+        self.plan().message_named(step).ok_or_else(|| store::Error::Internal(format!("`{step}` is no channel step")))
     }
 
     /// The letter of a step, for looking at it or as a proof.
@@ -102,7 +104,7 @@ impl Sampler {
     /// # Errors
     /// [`store::Error::Internal`] when the plan lacks the step or its channel.
     pub fn letter(&self, step: &str, purpose: Purpose, signer: Option<Signer>) -> store::Result<Letter> {
-        let (no, _) = self.email(step)?;
+        let (no, _) = self.message(step)?;
         let campaign = &self.pinned.0.name;
         let table = self.pinned.0.campaign.schedule.as_ref().and_then(|schedule| Timetable::of(schedule).ok());
         let at = self.inputs.now;
@@ -117,10 +119,10 @@ impl Sampler {
     /// # Errors
     /// A sentence for the template's author.
     pub fn persona(&self, step: &str, persona: &Persona, locale: Option<&str>) -> Result<Sample, String> {
-        let (_, email) = self.email(step).map_err(|e| e.to_string())?;
-        let said = persona::said(&self.pinned.0, email, persona, locale)?;
+        let (_, message) = self.message(step).map_err(|e| e.to_string())?;
+        let said = persona::said(&self.pinned.0, message, persona, locale)?;
         let letter = self.letter(step, Purpose::Preview, None).map_err(|e| e.to_string())?;
-        let sample = self.write(&letter, email, &said)?;
+        let sample = self.write(&letter, message, &said)?;
         Ok(Sample { who: persona.name.to_string(), is_persona: true, ..sample })
     }
 
@@ -129,9 +131,9 @@ impl Sampler {
     /// # Errors
     /// Of the store.
     pub async fn read(&self, store: &Store, step: &str, set: SelectStatement) -> store::Result<Vec<About>> {
-        let (_, email) = self.email(step)?;
-        let lost = || store::Error::Internal(format!("{} is not in the dataset", email.entity));
-        let select = self.skinny(email, set).ok_or_else(lost)?;
+        let (_, message) = self.message(step)?;
+        let lost = || store::Error::Internal(format!("{} is not in the dataset", message.entity));
+        let select = self.skinny(message, set).ok_or_else(lost)?;
         let rows = store.fetch(Sql::query(&select, self.plan().dialect)?).await?;
         let about = |row: &store::Row| {
             Ok(About {
@@ -139,19 +141,19 @@ impl Sampler {
                 profile: row.get(1)?,
                 address: row.get(2)?,
                 locale: row.get(3)?,
-                fields: fields_of(email, row, CARRIED)?,
+                fields: fields_of(message, row, CARRIED)?,
             })
         };
         rows.iter().map(about).collect()
     }
 
-    fn skinny(&self, email: &EmailPlan, set: SelectStatement) -> Option<SelectStatement> {
+    fn skinny(&self, message: &MessagePlan, set: SelectStatement) -> Option<SelectStatement> {
         let plan = self.plan();
-        let entity = plan.schema.entity(&email.entity)?;
+        let entity = plan.schema.entity(&message.entity)?;
         let person = plan.schema.entity(&self.pinned.0.dataset.profile.entity)?;
         let mut query = Query::over_set(&plan.schema, entity, plan.dialect, set.clone());
         let item = canonical(&mut query, entity, &[]);
-        let profile = canonical(&mut query, person, &email.recipient.hops);
+        let profile = canonical(&mut query, person, &message.recipient.hops);
         let key = query.key();
         let marks = vec!["?"; key.len()].join(", ");
         let seq = query.custom(&format!("row_number() OVER (ORDER BY {marks})"), key);
@@ -166,7 +168,7 @@ impl Sampler {
             let Compiled::Enrich(enrich) = &step.compiled else { return None };
             enrich.select_over(&ground, &set)
         };
-        email.skinny(&plan.schema, plan.dialect, rows, &["item", "profile"], &enriched, None)
+        message.skinny(&plan.schema, plan.dialect, rows, &["item", "profile"], &enriched, None)
     }
 
     /// The message about a row, masked as the sampler is told.
@@ -174,50 +176,52 @@ impl Sampler {
     /// # Errors
     /// Why it cannot be written, without a personal value.
     pub fn about(&self, step: &str, about: &About, locale: Option<&str>) -> Result<Sample, String> {
-        let (_, email) = self.email(step).map_err(|e| e.to_string())?;
+        let (_, message) = self.message(step).map_err(|e| e.to_string())?;
         let letter = self.letter(step, Purpose::Preview, None).map_err(|e| e.to_string())?;
         let locale = locale.map(str::to_owned).or_else(|| about.locale.clone());
         let sample = if self.mask.is_lifted() {
-            let to = about.address.as_deref().map(str::trim).filter(|a| crate::send::mime::is_address(a));
-            let said = Said { locale, ..about.said_to(to.unwrap_or(MASKED_ADDRESS)) };
-            self.write(&letter, email, &said)
+            let to = about.address.as_deref().map(str::trim).filter(|to| address::is_fit(message.medium, to));
+            let said = Said { locale, ..about.said_to(to.unwrap_or(address::nobodys(message.medium))) };
+            self.write(&letter, message, &said)
         } else {
             let veiled = |veil| Said {
                 is_tracked: false,
-                to: MASKED_ADDRESS.to_owned(),
+                to: address::nobodys(message.medium).to_owned(),
                 locale: locale.clone(),
-                fields: self.veiled(email, &about.fields, veil),
+                fields: self.veiled(message, &about.fields, veil),
             };
-            self.write(&letter, email, &veiled(Veil::Dots))
-                .or_else(|_| self.write(&letter, email, &veiled(Veil::Plain)))
+            self.write(&letter, message, &veiled(Veil::Dots))
+                .or_else(|_| self.write(&letter, message, &veiled(Veil::Plain)))
         };
         Ok(Sample { who: self.mask.text(&about.item), ..sample? })
     }
 
-    fn write(&self, letter: &Letter, email: &EmailPlan, said: &Said) -> Result<Sample, String> {
+    fn write(&self, letter: &Letter, message: &MessagePlan, said: &Said) -> Result<Sample, String> {
         // The person only tells that there is a link; which one, the purpose does.
         let written = letter.written((0, 0), Some(""), said, self.inputs.now)?;
+        let (extension, file) = written.content.file();
         Ok(Sample {
             step: letter.step.clone(),
-            channel: email.channel.clone(),
+            channel: message.channel.clone(),
             who: String::new(),
             is_persona: false,
-            locale: email.template.variant(said.locale.as_deref()),
-            subject: written.words.subject,
-            text: written.words.text,
-            html: written.words.html,
-            size_bytes: written.bytes.len(),
-            eml: written.bytes,
+            locale: message.template.variant(said.locale.as_deref()),
+            subject: written.words.subject().to_owned(),
+            text: written.words.text().map(Cow::into_owned),
+            html: written.words.html().map(str::to_owned),
+            size_bytes: file.len(),
+            file: file.into_owned(),
+            extension,
         })
     }
 
     /// What the template reads, with what is personal masked.
-    fn veiled(&self, email: &EmailPlan, fields: &[Value], veil: Veil) -> Vec<Value> {
-        let (own, extras) = fields.split_at(email.reads.len().min(fields.len()));
-        let own = email.reads.iter().zip(own).map(|(column, value)| {
+    fn veiled(&self, message: &MessagePlan, fields: &[Value], veil: Veil) -> Vec<Value> {
+        let (own, extras) = fields.split_at(message.reads.len().min(fields.len()));
+        let own = message.reads.iter().zip(own).map(|(column, value)| {
             if self.mask.hides_path(&column.path) { veil.over(value, column.ty) } else { value.clone() }
         });
-        let extras = email.extras.iter().zip(extras).map(|(extra, value)| match &extra.held {
+        let extras = message.extras.iter().zip(extras).map(|(extra, value)| match &extra.held {
             Held::Value(ty) => match self.is_open(&extra.output, &extra.column) {
                 true => value.clone(),
                 false => veil.over(value, *ty),

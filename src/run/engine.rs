@@ -17,7 +17,7 @@ use crate::{
         Bundle, Plan, Step,
         activity::{self, Compiled, Ground, Output},
         audience::Set,
-        message::{EmailPlan, Once},
+        message::{MessagePlan, Once},
     },
     rule::Inputs,
     run::{
@@ -169,10 +169,10 @@ impl<'a> Evaluation<'a> {
         let plan = self.plan;
         for (step, step_no) in plan.steps.iter().zip(0_i64..) {
             let is_ready = step.needs.iter().all(|need| self.is_there(need));
-            if let Compiled::Email(email) = &step.compiled {
+            if let Compiled::Message(message) = &step.compiled {
                 if is_ready && !self.is_dry && !self.entered.contains(&step.name) {
-                    let set = self.keys(&email.input);
-                    self.plan_email((step_no, &step.name, email), set).await?;
+                    let set = self.keys(&message.input);
+                    self.plan_message((step_no, &step.name, message), set).await?;
                 }
             } else if step.outputs.iter().all(|output| self.is_there(&output.name)) {
                 // It was evaluated before the run waited.
@@ -304,23 +304,23 @@ impl<'a> Evaluation<'a> {
         let given = self.keys(&step.name);
         let Some(source) = self.on_ground(|ground| incremental.reserved(ground, given)) else { return Ok(()) };
         self.tx.reserve_rows(self.run, &step.name, &source, self.now).await?;
-        self.tx.put_scope(self.run, &step.name, &self.plan.emails_behind(step)).await
+        self.tx.put_scope(self.run, &step.name, &self.plan.messages_behind(step)).await
     }
 
-    async fn plan_email(
+    async fn plan_message(
         &mut self,
-        (step_no, step, email): (i64, &str, &EmailPlan),
+        (step_no, step, message): (i64, &str, &MessagePlan),
         set: SelectStatement,
     ) -> store::Result<()> {
         let profile = &*self.bundle.dataset.profile.entity;
-        let Some(entries) = email.entries(&self.plan.schema, profile, self.plan.dialect, set) else { return Ok(()) };
+        let Some(entries) = message.entries(&self.plan.schema, profile, self.plan.dialect, set) else { return Ok(()) };
         let channel = ChannelStep {
             run: self.run,
             step_no,
             step,
-            channel: &email.channel,
-            expires: expires(email, self.now),
-            once_since: once_since(email.once, self.bundle, self.run.origin, self.now),
+            channel: &message.channel,
+            expires: expires(message, self.now),
+            once_since: once_since(message.once, self.bundle, self.run.origin, self.now),
             shards: self.shards,
         };
         self.tx.plan_channel(&channel, &entries, self.now).await
@@ -338,29 +338,29 @@ impl<'a> Evaluation<'a> {
             let kept = self.tx.run_steps(of.no).await?.into_iter().filter(|step| is_same(&step.name));
             self.known.extend(kept.map(|step| (step.name.clone(), step)));
         }
-        let is_before = |name: &str| before.emails().any(|(_, known, _)| known == name);
+        let is_before = |name: &str| before.messages().any(|(_, known, _)| known == name);
         let mut read = BTreeMap::<&str, Vec<SelectStatement>>::new();
-        for (step_no, step, email) in plan.emails() {
+        for (step_no, step, message) in plan.messages() {
             if of.resume.is_some() && is_before(step) && !entered.iter().any(|name| name == step) {
                 // Its people are still to come; what was added to their rows is added anew, as declared now.
-                for output in email.enriched_by().into_iter().filter(|output| self.is_there(output)) {
+                for output in message.enriched_by().into_iter().filter(|output| self.is_there(output)) {
                     read.entry(output).or_default().push(self.keys(output));
                 }
                 continue;
             }
-            let entity = self.entity(&email.entity)?;
+            let entity = self.entity(&message.entity)?;
             let set = left_by(of.no, step, entity, plan.dialect);
             let out = self.tx.count(&set).await?;
             let count = StepCount { name: step.to_owned(), out, left: None, table: None, state: StepState::Done };
             self.known.insert(step.to_owned(), count);
-            for output in email.enriched_by() {
+            for output in message.enriched_by() {
                 read.entry(output).or_default().push(set.clone());
             }
-            self.plan_email((step_no, step, email), set).await?;
+            self.plan_message((step_no, step, message), set).await?;
         }
         for step in &plan.steps {
             if let Compiled::Incremental(_) = &step.compiled {
-                self.tx.put_scope(self.run, &step.name, &plan.emails_behind(step)).await?;
+                self.tx.put_scope(self.run, &step.name, &plan.messages_behind(step)).await?;
             }
             let (Compiled::Enrich(enrich), Some(sets)) = (&step.compiled, read.remove(step.name.as_str())) else {
                 continue;
@@ -377,8 +377,8 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-fn expires(email: &EmailPlan, now: Timestamp) -> Timestamp {
-    now.checked_add(email.expires_after.as_signed()).unwrap_or(Timestamp::MAX)
+fn expires(message: &MessagePlan, now: Timestamp) -> Timestamp {
+    now.checked_add(message.expires_after.as_signed()).unwrap_or(Timestamp::MAX)
 }
 
 /// From when on an earlier message to the same item holds this one back.

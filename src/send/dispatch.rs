@@ -283,7 +283,7 @@ impl Dispatcher {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
         let (run, pinned, channel) = self.channel_of(part).await?;
         let spec = pinned.0.channels.get(&channel).ok_or_else(|| lost("a channel"))?;
-        let secret = match spec.email.as_ref().and_then(|e| e.smtp.secret_ref.as_ref()) {
+        let secret = match spec.secret() {
             Some(reference) => self.secrets.secret(&run.namespace, &reference.name).await,
             None => None,
         };
@@ -317,8 +317,8 @@ impl Dispatcher {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
         let run = self.store.run_by_no(part.run_no).await?.ok_or_else(|| lost("the row"))?;
         let pinned = self.pinned(&run).await?;
-        let found = pinned.1.email_numbered(part.step_no);
-        let channel = found.map(|(_, email)| email.channel.clone()).ok_or_else(|| lost("a step"))?;
+        let found = pinned.1.message_numbered(part.step_no);
+        let channel = found.map(|(_, message)| message.channel.clone()).ok_or_else(|| lost("a step"))?;
         Ok((run, pinned, channel))
     }
 
@@ -326,7 +326,7 @@ impl Dispatcher {
     async fn settling(&self, part: Part) -> store::Result<(Run, bool, bool)> {
         let (run, pinned, channel) = self.channel_of(part).await?;
         let may_doubt = pinned.0.channels.get(&channel).is_some_and(|spec| self.providers.may_doubt(spec));
-        let resends = pinned.1.emails().any(|(no, _, email)| no == part.step_no && email.resends);
+        let resends = pinned.1.messages().any(|(no, _, message)| no == part.step_no && message.resends);
         Ok((run, may_doubt, resends))
     }
 

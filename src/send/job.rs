@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::dataset::Entity,
     clock::Clock,
-    plan::{Bundle, message::EmailPlan},
+    plan::{Bundle, message::MessagePlan},
     rule::schema::FieldType,
     store::{
         self, Row, Sql, Tx,
@@ -86,12 +86,12 @@ impl Job {
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(parts: Parts) -> store::Result<Self> {
         let Parts { run, letter, expires, provider, gate, clock, lease } = parts;
-        let email = letter.email()?;
-        let spec = letter.pinned.0.channels.get(&email.channel);
+        let sending = letter.sending()?;
+        let spec = letter.pinned.0.channels.get(&sending.channel);
         let spec = spec.ok_or_else(|| store::Error::Internal(format!("a channel of run {} is gone", run.no)))?;
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
-        let limits = Limits::new(&email.channel, spec, (&run.campaign, &letter.step), email.throttle);
-        let resends = email.resends;
+        let limits = Limits::new(&sending.channel, spec, (&run.campaign, &letter.step), sending.throttle);
+        let resends = sending.resends;
         Ok(Self { run, letter, expires, provider, gate, clock, lease, resends, limits, folder })
     }
 
@@ -113,22 +113,22 @@ impl Job {
 
     /// Attempts that may be under way at once, so that no more can be in doubt.
     pub fn attempts_max(&self) -> usize {
-        let email = self.email().ok();
-        let spec = email.and_then(|email| self.bundle().channels.get(&email.channel));
+        let sending = self.sending().ok();
+        let spec = sending.and_then(|sending| self.bundle().channels.get(&sending.channel));
         spec.map_or(1, |spec| usize::from(spec.connections) * usize::from(spec.depth))
     }
 
-    fn email(&self) -> store::Result<&EmailPlan> {
-        self.letter.email()
+    fn sending(&self) -> store::Result<&MessagePlan> {
+        self.letter.sending()
     }
 
     fn bundle(&self) -> &Bundle {
         &self.letter.pinned.0
     }
 
-    fn entity(&self, email: &EmailPlan) -> store::Result<&Entity> {
-        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        self.bundle().dataset.entity(&email.entity).ok_or_else(lost)
+    fn entity(&self, sending: &MessagePlan) -> store::Result<&Entity> {
+        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", sending.entity));
+        self.bundle().dataset.entity(&sending.entity).ok_or_else(lost)
     }
 
     /// The SELECT of all that the rows of an `enrich` step's output have.
@@ -153,21 +153,21 @@ impl Job {
         worker: &str,
         now: Timestamp,
     ) -> store::Result<(Vec<Ready>, Vec<Recorded>)> {
-        let email = self.email()?;
+        let sending = self.sending()?;
         let (bundle, plan) = (&self.letter.pinned.0, &self.letter.pinned.1);
-        let entity = self.entity(email)?;
-        let asks = (email.asks(bundle), email.asks_tracking(bundle));
+        let entity = self.entity(sending)?;
+        let asks = (sending.asks(bundle), sending.asks_tracking(bundle));
         let set = ledger::waiting(part, group, worker, entity, asks, plan.dialect);
         let enriched = |output: &str| self.enriched(output);
         let carried = ["seq", "item", "profile", "attempts", "granted", "slot", "tracked"];
-        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", email.entity));
-        let select = email
-            .skinny(&plan.schema, plan.dialect, set, &carried, &enriched, Some(email.asked(bundle, now)))
+        let lost = || store::Error::Internal(format!("{} is not in the pinned dataset", sending.entity));
+        let select = sending
+            .skinny(&plan.schema, plan.dialect, set, &carried, &enriched, Some(sending.asked(bundle, now)))
             .ok_or_else(lost)?;
         let rows = tx.fetch(Sql::query(&select, plan.dialect)?).await?;
         let (mut ready, mut ended) = (Vec::with_capacity(rows.len()), vec![]);
         for row in &rows {
-            match self.judge(email, row, now)? {
+            match self.judge(sending, row, now)? {
                 Ok(message) => ready.push(message),
                 Err(record) => ended.push(record),
             }
@@ -194,7 +194,7 @@ impl Job {
         let mut room = usize::MAX;
         if let Some(quota) = self.limits.per_day {
             let count = i64::try_from(ready.len()).unwrap_or(i64::MAX);
-            let of = (self.run.namespace.as_str(), self.email()?.channel.as_str());
+            let of = (self.run.namespace.as_str(), self.sending()?.channel.as_str());
             room = usize::try_from(tx.take_quota(of, pace::day(now), count, quota).await?).unwrap_or(0);
         }
         let mut paces = self.domain_slots(tx, ready.iter().take(room), now).await?;
@@ -244,7 +244,7 @@ impl Job {
         Ok(all)
     }
 
-    fn judge(&self, email: &EmailPlan, row: &Row, now: Timestamp) -> store::Result<Result<Ready, Recorded>> {
+    fn judge(&self, sending: &MessagePlan, row: &Row, now: Timestamp) -> store::Result<Result<Ready, Recorded>> {
         let (seq, item): (i64, String) = (row.get(0)?, row.get(1)?);
         let attempts: Option<i64> = row.get(3)?;
         let end = |item: String, outcome: Outcome, reason: &str| {
@@ -253,16 +253,18 @@ impl Job {
         if now > self.expires {
             return end(item, Outcome::Expired, "Expired");
         }
-        if let Some(reason) = row.get::<Option<String>>(CARRIED + email.reads.len() + email.extras.len())? {
+        if let Some(reason) = row.get::<Option<String>>(CARRIED + sending.reads.len() + sending.extras.len())? {
             return end(item, Outcome::Excluded, &reason);
         }
         let address = row.get::<Option<String>>(7)?.unwrap_or_default();
         let address = address.trim_matches(' ');
-        let Some(to) = self.gate.pass(address) else { return end(item, Outcome::Excluded, "NotAllowed") };
+        let Some(to) = self.gate.pass(sending.medium, address) else {
+            return end(item, Outcome::Excluded, "NotAllowed");
+        };
         let to = to.to_owned();
         let slot = row.get::<Option<i64>>(5)?.map(store::instant);
         let is_tracked = row.get::<Option<i64>>(6)? == Some(1);
-        let said = Said { to, locale: row.get(8)?, fields: fields_of(email, row, CARRIED)?, is_tracked };
+        let said = Said { to, locale: row.get(8)?, fields: fields_of(sending, row, CARRIED)?, is_tracked };
         Ok(Ok(Ready { seq, item, attempt: attempts.unwrap_or(0) + 1, slot, said, profile: row.get(2)? }))
     }
 
@@ -271,13 +273,11 @@ impl Job {
     /// # Errors
     /// Why it cannot be rendered; without personal values.
     pub fn envelope(self: &Arc<Self>, shard: i64, message: &Ready, at: Timestamp) -> Result<Envelope, String> {
-        let bytes = self.letter.write((shard, message.seq), message.profile.as_deref(), &message.said, at)?;
+        let content = self.letter.write((shard, message.seq), message.profile.as_deref(), &message.said, at)?;
         let id = format!("{}-{shard}-{}", self.letter.step, message.seq);
         let job = self.clone();
         let permission = Permission::new(move || job.may_go());
-        let (from, to, folder) =
-            (self.letter.return_path((shard, message.seq)), message.said.to.clone(), self.folder.clone());
-        Ok(Envelope { id, from, to, bytes, folder, permission })
+        Ok(Envelope { id, content, folder: self.folder.clone(), permission })
     }
 
     /// What is kept with the attempts of these messages.
@@ -286,17 +286,17 @@ impl Job {
     }
 }
 
-/// What the template reads of a row that [`EmailPlan::skinny`] selected, its first column at `first`.
+/// What the template reads of a row that [`MessagePlan::skinny`] selected, its first column at `first`.
 ///
 /// # Errors
 /// Of the store, if a column is not what the plan says.
-pub fn fields_of(email: &EmailPlan, row: &Row, first: usize) -> store::Result<Vec<Value>> {
-    let mut fields = Vec::with_capacity(email.reads.len() + email.extras.len());
-    for (index, column) in email.reads.iter().enumerate() {
+pub fn fields_of(sending: &MessagePlan, row: &Row, first: usize) -> store::Result<Vec<Value>> {
+    let mut fields = Vec::with_capacity(sending.reads.len() + sending.extras.len());
+    for (index, column) in sending.reads.iter().enumerate() {
         fields.push(value_of(row, first + index, column.ty)?);
     }
-    for (index, extra) in email.extras.iter().enumerate() {
-        fields.push(enriched::value(row, first + email.reads.len() + index, extra)?);
+    for (index, extra) in sending.extras.iter().enumerate() {
+        fields.push(enriched::value(row, first + sending.reads.len() + index, extra)?);
     }
     Ok(fields)
 }

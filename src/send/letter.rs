@@ -12,19 +12,21 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 
 use super::{
+    channel::{Content, Mail, Notice, Record, Text, Urgency},
     mime::{self, dkim::Signer},
     providers::Letterhead,
     said::{self, Said},
     seen::{self, Names},
-    template::Rendered,
+    template::Words,
 };
 use crate::{
+    api::medium::Medium,
     feedback::{
         reference::{self, Reference, ReferenceKey},
         track::Tracker,
         unsubscribe::{Links, Subscription},
     },
-    plan::{Bundle, Plan, message::EmailPlan},
+    plan::{Bundle, Plan, message::MessagePlan},
     store::{self, campaign::Run},
 };
 
@@ -60,17 +62,18 @@ impl Occasion {
     }
 }
 
-/// A message's words and its bytes.
+/// A message's words, and the message as it leaves.
 pub struct Written {
-    pub words: Rendered,
-    pub bytes: Vec<u8>,
+    pub words: Words,
+    pub content: Content,
 }
 
 pub struct Letter {
     pub pinned: Arc<(Bundle, Plan)>,
     pub step_no: i64,
     pub step: String,
-    pub from: String,
+    /// Of mail: the address of who writes it.
+    from: String,
     purpose: Purpose,
     signer: Option<Signer>,
     names: Arc<Names>,
@@ -101,11 +104,15 @@ impl Letter {
     ) -> store::Result<Self> {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", occasion.run));
         let (bundle, plan) = (&pinned.0, &pinned.1);
-        let (step, email) = plan.email_numbered(step_no).ok_or_else(|| lost("a step"))?;
-        let spec = bundle.channels.get(&email.channel).ok_or_else(|| lost("a channel"))?;
+        let (step, sending) = plan.message_numbered(step_no).ok_or_else(|| lost("a step"))?;
+        let spec = bundle.channels.get(&sending.channel).ok_or_else(|| lost("a channel"))?;
         let head = Letterhead::of(spec);
-        let from = mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?;
-        let names = email.reads.iter().map(|column| &column.names).chain(email.extras.iter().map(|extra| &extra.name));
+        let from = match sending.medium {
+            Medium::Email => mime::address_of(head.from).ok_or_else(|| lost("the sender's address"))?,
+            _ => String::new(),
+        };
+        let names =
+            sending.reads.iter().map(|column| &column.names).chain(sending.extras.iter().map(|extra| &extra.name));
         let mut names: Vec<Vec<&str>> = names.map(|names| names.iter().map(String::as_str).collect()).collect();
         names.push(vec!["unsubscribe_url"]);
         let mut words = vec![];
@@ -121,12 +128,12 @@ impl Letter {
         word(vec!["run", "name"], &occasion.run);
         word(vec!["now"], &occasion.scheduled.to_string());
         let names = Names::of(names);
-        let links = spec.public_url.as_ref().filter(|_| email.is_marketing).map(|url| {
+        let links = spec.public_url.as_ref().filter(|_| sending.is_marketing).map(|url| {
             let of = Subscription {
                 namespace: bundle.namespace.clone(),
                 dataset: bundle.campaign.dataset.to_string(),
-                topic: email.topic.clone(),
-                channel: "email".to_owned(),
+                topic: sending.topic.clone(),
+                channel: sending.medium.word().to_owned(),
             };
             Links::new(url, of, secret)
         });
@@ -161,9 +168,9 @@ impl Letter {
 
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step.
-    pub fn email(&self) -> store::Result<&EmailPlan> {
-        let found = self.pinned.1.email_numbered(self.step_no);
-        found.map(|(_, email)| email).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
+    pub fn sending(&self) -> store::Result<&MessagePlan> {
+        let found = self.pinned.1.message_numbered(self.step_no);
+        found.map(|(_, sending)| sending).ok_or_else(|| store::Error::Internal("a step is gone".to_owned()))
     }
 
     /// By what the message of a ledger row is named where answers come from.
@@ -184,16 +191,16 @@ impl Letter {
 
     /// What is kept of a group of messages with their attempts.
     pub fn keep<'a>(&self, messages: impl Iterator<Item = (i64, &'a Said)>) -> store::Result<Option<String>> {
-        let kept = said::keep(self.email()?.record, &self.template_hash, &self.key, messages);
+        let kept = said::keep(self.sending()?.record, &self.template_hash, &self.key, messages);
         kept.map_err(|e| store::Error::Internal(e.to_string()))
     }
 
-    /// The bytes of the message of a ledger row (shard, seq).
+    /// The message of a ledger row (shard, seq).
     ///
     /// # Errors
     /// Why it cannot be rendered; without personal values.
-    pub fn write(&self, row: (i64, i64), profile: Option<&str>, said: &Said, at: Timestamp) -> Result<Vec<u8>, String> {
-        self.written(row, profile, said, at).map(|written| written.bytes)
+    pub fn write(&self, row: (i64, i64), profile: Option<&str>, said: &Said, at: Timestamp) -> Result<Content, String> {
+        self.written(row, profile, said, at).map(|written| written.content)
     }
 
     /// The message's words, too.
@@ -202,12 +209,12 @@ impl Letter {
     /// Why it cannot be rendered; without personal values.
     pub fn written(
         &self,
-        (shard, seq): (i64, i64),
+        row: (i64, i64),
         profile: Option<&str>,
         said: &Said,
         at: Timestamp,
     ) -> Result<Written, String> {
-        let email = self.email().map_err(|e| e.to_string())?;
+        let sending = self.sending().map_err(|e| e.to_string())?;
         let link = self.links.as_ref().zip(profile).map(|(links, profile)| match self.purpose {
             Purpose::Send => links.to(profile, &said.to),
             Purpose::Preview | Purpose::Proof => links.specimen(),
@@ -216,40 +223,67 @@ impl Letter {
         values.extend(said.fields.iter().cloned());
         values.push(link.as_deref().map_or(Value::UNDEFINED, Value::from));
         values.extend(self.words.iter().cloned());
-        let mut words = email.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
-        if let Some(tracker) = self.tracker.as_ref().filter(|_| self.purpose == Purpose::Send) {
-            let reference = self.reference((shard, seq));
-            words.text = words.text.map(|text| tracker.text(&text, &reference, said.is_tracked));
-            words.html = words.html.map(|html| tracker.html(&html, &reference, said.is_tracked));
+        let mut words = sending.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
+        if let Some(tracker) = self.tracker.as_ref().filter(|_| self.purpose == Purpose::Send)
+            && let Words::Mail { text, html, .. } = &mut words
+        {
+            let reference = self.reference(row);
+            *text = text.take().map(|text| tracker.text(&text, &reference, said.is_tracked));
+            *html = html.take().map(|html| tracker.html(&html, &reference, said.is_tracked));
         }
+        if self.purpose == Purpose::Proof {
+            match &mut words {
+                Words::Mail { subject: text, .. } | Words::Text(text) | Words::Push { title: text, .. } => {
+                    text.insert_str(0, PROOF);
+                }
+                Words::Record(_) => {}
+            }
+        }
+        let to = said.to.clone();
+        let content = match &words {
+            Words::Mail { subject, text, html } => {
+                let words = (subject.as_str(), text.as_deref(), html.as_deref());
+                Content::Mail(Mail { from: self.return_path(row), bytes: self.mail(row, &to, words, link, at)?, to })
+            }
+            Words::Text(text) => Content::Text(Text { from: None, to, text: text.clone() }),
+            Words::Push { title, body, data } => {
+                let (title, body, data) = (title.clone(), body.clone(), data.clone());
+                let (ttl_s, urgency, collapse) = (None, Urgency::default(), None);
+                Content::Push(Notice { to, title, body, data, ttl_s, urgency, collapse })
+            }
+            Words::Record(values) => Content::Record(Record { to, values: values.clone() }),
+        };
+        Ok(Written { words, content })
+    }
+
+    fn mail(
+        &self,
+        row: (i64, i64),
+        to: &str,
+        (subject, text, html): (&str, Option<&str>, Option<&str>),
+        link: Option<String>,
+        at: Timestamp,
+    ) -> Result<Vec<u8>, String> {
+        let sending = self.sending().map_err(|e| e.to_string())?;
         let mut headers = vec![];
         if self.purpose == Purpose::Proof {
-            words.subject.insert_str(0, PROOF);
             headers.push((PROOF_HEADER, self.step.as_str()));
         }
         let list = link.map(|link| format!("<{link}>"));
         if let Some(list) = &list {
             headers.extend([("List-Unsubscribe", list.as_str()), ("List-Unsubscribe-Post", ONE_CLICK)]);
         }
-        let spec = self.pinned.0.channels.get(&email.channel).ok_or("the channel is not in the revision")?;
+        let spec = self.pinned.0.channels.get(&sending.channel).ok_or("the channel is not in the revision")?;
         let head = Letterhead::of(spec);
         let domain = self.from.rsplit('@').next().unwrap_or("localhost");
-        let mail = mime::Mail {
-            from: head.from,
-            reply_to: head.reply_to,
-            to: &said.to,
-            subject: &words.subject,
-            text: words.text.as_deref(),
-            html: words.html.as_deref(),
-            message_id: &format!("{}@{domain}", self.reference((shard, seq))),
-            date: at,
-        };
+        let message_id = &format!("{}@{domain}", self.reference(row));
+        let (from, reply_to) = (head.from, head.reply_to);
+        let mail = mime::Mail { from, reply_to, to, subject, text, html, message_id, date: at };
         let bytes = mime::bytes_with(&mail, &headers)?;
-        let bytes = match &self.signer {
-            Some(signer) => signer.sign(&bytes, at)?,
-            None => bytes,
-        };
-        Ok(Written { words, bytes })
+        match &self.signer {
+            Some(signer) => Ok(signer.sign(&bytes, at)?),
+            None => Ok(bytes),
+        }
     }
 }
 

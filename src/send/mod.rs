@@ -13,9 +13,11 @@
 //! | [`health`] | whether a channel's provider answers at all |
 //! | [`lease`] | until when a worker may go on |
 //! | [`template`], [`mime`] | the message's words and its bytes |
+//! | [`address`] | which text is an address, by medium |
 //! | [`gate`], [`providers`] | what may leave the process, and by which way |
 //! | [`channel`] | one file per provider |
 
+pub mod address;
 pub mod channel;
 pub mod dispatch;
 mod enriched;

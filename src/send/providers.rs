@@ -48,7 +48,7 @@ impl Providers {
     pub fn may_doubt(&self, spec: &ChannelSpec) -> bool {
         match &self.only {
             Some(provider) => provider.may_doubt(),
-            None => self.gate.is_open() && spec.email.is_some(),
+            None => self.gate.is_open() && spec.outbox.is_none(),
         }
     }
 
@@ -100,6 +100,7 @@ impl Providers {
 
 /// What a channel puts on every message.
 pub struct Letterhead<'a> {
+    /// Of mail.
     pub from: &'a str,
     pub reply_to: Option<&'a str>,
     pub sender: Option<&'a Sender>,

@@ -3,7 +3,7 @@
 //! ```yaml
 //! kind: MessageTemplate
 //! spec:
-//!   email:
+//!   email:                                 # a section for each medium that campaigns use it for
 //!     subject: "Your film {{ film.title }} was due on {{ rental.due | date }}"
 //!     text: "Dear {{ customer.first_name | default('friend') }}, …"
 //!   locales:
@@ -17,17 +17,19 @@
 mod filters;
 mod names;
 mod reads;
+mod sections;
+mod words;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    ops::Range,
-};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
 use self::filters::Fault;
-use crate::{api::template::MessageTemplateSpec, send::mime::one_line};
+pub use self::words::Words;
+use crate::{
+    api::{medium::Medium, template::MessageTemplateSpec},
+    send::mime::one_line,
+};
 
 /// A loop over a list of a thousand items with a dozen expressions stays far below; an endless one ends here. It bounds
 /// memory as well: minijinja takes one unit for each instruction and for each 64 bytes made, so 64 MB at most.
@@ -36,7 +38,6 @@ const FUEL: u64 = 1_000_000;
 const PART_BYTES_MAX: usize = 1024 * 1024;
 /// Of the template's own words in an error.
 const EXCERPT_CHARS_MAX: usize = 60;
-const PARTS: [&str; 3] = ["subject", "text", "html"];
 
 /// What is wrong with a template, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,19 +66,11 @@ pub struct Read {
     pub elements: Vec<Read>,
 }
 
-/// A message's words for one person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    pub subject: String,
-    pub text: Option<String>,
-    pub html: Option<String>,
-}
-
 /// Why a message cannot be rendered. It shows the template's words, never a person's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderError {
-    /// `subject`, `text` or `html`.
-    pub part: &'static str,
+    /// Such as `subject`, or `values.name`.
+    pub part: String,
     pub line: Option<usize>,
     pub message: String,
     /// The expression, as its author wrote it.
@@ -86,7 +79,7 @@ pub struct RenderError {
 
 impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.part)?;
+        f.write_str(&self.part)?;
         if let Some(line) = self.line {
             write!(f, " in line {line}")?;
         }
@@ -103,33 +96,47 @@ impl From<RenderError> for String {
     }
 }
 
-/// A template that compiles.
+/// One section of a template, which compiles.
 pub struct Template {
+    medium: Medium,
     environment: Environment<'static>,
-    /// The parts that each locale has; the empty locale is the base.
-    parts: BTreeSet<(String, &'static str)>,
+    /// The parts that each locale has, and what the environment calls them; the empty locale is the base.
+    parts: BTreeMap<String, BTreeMap<String, String>>,
+    /// The names of the base's parts, as written.
+    order: Vec<String>,
     reads: Vec<Read>,
 }
 
-/// One part in one locale.
+/// One part of a section in one locale.
 struct Source<'s> {
     locale: &'s str,
-    part: &'static str,
+    part: String,
     /// In the manifest.
     path: String,
     text: &'s str,
 }
 
 impl Template {
-    /// Compiles all parts of all locales.
+    /// Whether a template says anything by a medium.
+    pub fn has(spec: &MessageTemplateSpec, medium: Medium) -> bool {
+        sections::of(spec, medium).iter().any(|source| source.locale.is_empty())
+    }
+
+    /// All that is wrong with a template, in the order of its sections and parts.
+    pub fn check(spec: &MessageTemplateSpec) -> Vec<TemplateProblem> {
+        sections::ALL.into_iter().filter_map(|medium| Self::compile(spec, medium).err()).flatten().collect()
+    }
+
+    /// Compiles all parts of a section in all locales.
     ///
     /// # Errors
     /// All that is wrong with it, in the order of its parts.
-    pub fn compile(spec: &MessageTemplateSpec) -> Result<Self, Vec<TemplateProblem>> {
-        let mut template = Self { environment: environment(), parts: BTreeSet::new(), reads: vec![] };
+    pub fn compile(spec: &MessageTemplateSpec, medium: Medium) -> Result<Self, Vec<TemplateProblem>> {
+        let (parts, order, reads) = (BTreeMap::new(), vec![], vec![]);
+        let mut template = Self { medium, environment: environment(medium), parts, order, reads };
         let mut problems = vec![];
         let mut keys = BTreeMap::new();
-        for source in sources(spec) {
+        for source in sections::of(spec, medium) {
             let key = normal(source.locale);
             let first = keys.entry(key.clone()).or_insert(source.locale);
             if *first != source.locale {
@@ -140,6 +147,12 @@ impl Template {
                 ));
                 continue;
             }
+            if key.is_empty() {
+                template.order.push(source.part.clone());
+            } else if sections::is_list(medium) && !template.order.contains(&source.part) {
+                let message = format!("the template itself has no `{}`, which this is a variant of", source.part);
+                problems.push(source.problem(0..0, message, None));
+            }
             match reads::collect(&source, &template.environment) {
                 Ok(reads) => template.reads.extend(reads),
                 Err(found) => {
@@ -147,11 +160,10 @@ impl Template {
                     continue;
                 }
             }
-            let added =
-                template.environment.add_template_owned(format!("{key}/{}", source.part), source.text.to_owned());
-            match added {
+            let name = format!("{key}/{}", source.part);
+            match template.environment.add_template_owned(name.clone(), source.text.to_owned()) {
                 Ok(()) => {
-                    template.parts.insert((key, source.part));
+                    template.parts.entry(key).or_default().insert(source.part, name);
                 }
                 Err(error) => problems.push(source.syntax_problem(&error)),
             }
@@ -168,33 +180,34 @@ impl Template {
     ///
     /// # Errors
     /// What failed, without a personal value.
-    pub fn render(&self, locale: Option<&str>, context: &Value) -> Result<Rendered, RenderError> {
-        let subject = self.part("subject", locale, context)?.unwrap_or_default();
-        // A line break in a subject would begin another header.
-        let subject = one_line(&subject);
-        Ok(Rendered { subject, text: self.part("text", locale, context)?, html: self.part("html", locale, context)? })
+    pub fn render(&self, locale: Option<&str>, context: &Value) -> Result<Words, RenderError> {
+        let locale = normal(locale.unwrap_or_default());
+        sections::render(self.medium, &self.order, &|part| self.part(part, &locale, context))
     }
 
     /// The variant that a locale is written in, as it falls back; empty for the base.
     pub fn variant(&self, locale: Option<&str>) -> String {
         let mut locale = normal(locale.unwrap_or_default());
-        while !locale.is_empty() && !self.parts.iter().any(|(known, _)| *known == locale) {
+        while !locale.is_empty() && !self.parts.contains_key(&locale) {
             locale.truncate(locale.rfind('-').unwrap_or(0));
         }
         locale
     }
 
-    fn part(&self, part: &'static str, locale: Option<&str>, context: &Value) -> Result<Option<String>, RenderError> {
-        let mut locale = normal(locale.unwrap_or_default());
-        while !self.parts.contains(&(locale.clone(), part)) {
-            if locale.is_empty() {
-                return Ok(None);
+    fn part(&self, part: &str, locale: &str, context: &Value) -> Result<Option<String>, RenderError> {
+        let mut locale = locale;
+        let name = loop {
+            match self.parts.get(locale).and_then(|parts| parts.get(part)) {
+                Some(name) => break name,
+                None if locale.is_empty() => return Ok(None),
+                None => locale = locale.rfind('-').map_or("", |end| &locale[..end]),
             }
-            locale.truncate(locale.rfind('-').unwrap_or(0));
-        }
-        let fault = |message: &str| RenderError { part, line: None, message: message.to_owned(), excerpt: None };
-        let template =
-            self.environment.get_template(&format!("{locale}/{part}")).map_err(|_| fault("the part is gone"))?;
+        };
+        let fault = |message: &str| {
+            let (part, message) = (part.to_owned(), message.to_owned());
+            RenderError { part, line: None, message, excerpt: None }
+        };
+        let template = self.environment.get_template(name).map_err(|_| fault("the part is gone"))?;
         let rendered = template.render(context).map_err(|error| render_error(part, template.source(), &error))?;
         if rendered.len() > PART_BYTES_MAX {
             return Err(fault(&format!("it is longer than {PART_BYTES_MAX} bytes")));
@@ -221,11 +234,13 @@ pub fn value(json: &serde_json::Value) -> Value {
     }
 }
 
-fn environment() -> Environment<'static> {
+fn environment(medium: Medium) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_fuel(Some(FUEL));
-    let is_html = |name: &str| if name.ends_with("/html") { AutoEscape::Html } else { AutoEscape::None };
+    let is_html = move |name: &str| {
+        if medium == Medium::Email && name.ends_with("/html") { AutoEscape::Html } else { AutoEscape::None }
+    };
     environment.set_auto_escape_callback(is_html);
     // It prints all that the message knows about the person.
     environment.remove_global("debug");
@@ -238,7 +253,7 @@ fn normal(locale: &str) -> String {
     locale.trim().replace('_', "-").to_ascii_lowercase()
 }
 
-fn render_error(part: &'static str, source: &str, error: &minijinja::Error) -> RenderError {
+fn render_error(part: &str, source: &str, error: &minijinja::Error) -> RenderError {
     // minijinja's own detail may quote a value; its kind and our filters' words do not.
     let fault = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Fault>());
     let message = match (fault, error.kind()) {
@@ -248,25 +263,7 @@ fn render_error(part: &'static str, source: &str, error: &minijinja::Error) -> R
     };
     let excerpt = error.range().and_then(|range| source.get(range)).map(one_line).filter(|text| !text.is_empty());
     let excerpt = excerpt.map(|text| text.chars().take(EXCERPT_CHARS_MAX).collect());
-    RenderError { part, line: error.line(), message, excerpt }
-}
-
-/// Each part with its locale, its path in the manifest and its text.
-fn sources(spec: &MessageTemplateSpec) -> Vec<Source<'_>> {
-    let mut found = vec![];
-    let email = &spec.email;
-    let base = [Some(&email.subject), email.text.as_ref(), email.html.as_ref()];
-    let variants = spec.locales.iter().map(|(locale, variant)| {
-        let email = &variant.email;
-        let parts = [email.subject.as_ref(), email.text.as_ref(), email.html.as_ref()];
-        (locale.as_str(), format!("spec.locales.{locale}."), parts)
-    });
-    for (locale, prefix, parts) in std::iter::once(("", "spec.".to_owned(), base)).chain(variants) {
-        for (part, text) in PARTS.into_iter().zip(parts) {
-            found.extend(text.map(|text| Source { locale, part, path: format!("{prefix}email.{part}"), text }));
-        }
-    }
-    found
+    RenderError { part: part.to_owned(), line: error.line(), message, excerpt }
 }
 
 impl Source<'_> {

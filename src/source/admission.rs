@@ -10,6 +10,7 @@ use super::{
     manifest::{Loaded, Manifest},
 };
 use crate::{
+    api::medium::Medium,
     plan::{self, Finding, Ref, check},
     rule::Dialect,
 };
@@ -175,7 +176,10 @@ impl Doubtful {
     }
 
     fn cover(&self, finding: &Finding) -> bool {
-        let is_of_person = finding.path.ends_with(".email.recipient") || finding.path.ends_with(".email.to");
+        let is_of_person = Medium::ALL.iter().any(|medium| {
+            let of_step = finding.path.rsplit_once(&format!("].{}.", medium.step()));
+            of_step.is_some_and(|(_, field)| matches!(field, "recipient" | "to"))
+        });
         // What messages name stands between backticks.
         let mut quoted = finding.message.split('`').skip(1).step_by(2);
         let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';

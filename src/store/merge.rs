@@ -37,21 +37,15 @@ pub fn consent_rules<'a>(dataset: &'a DatasetSpec, entity: &'a Entity, source: &
     }
     let topics = dataset.topics.iter().filter(|t| t.category == Category::Marketing || t.consent.is_some());
     topics
-        .filter_map(|topic| {
-            let email = topic.consent.as_ref()?.email.as_ref()?;
-            let changed_at = email.changed_at.as_deref();
-            let must_confirm = topic.requires == Some(Requires::Confirmed);
-            let confirmed = email.confirmed.as_deref();
-            let field = &*email.field;
-            Some(ConsentRule {
-                topic: &topic.name,
-                channel: "email",
-                field,
-                changed_at,
-                confirmed,
-                must_confirm,
-                source,
-            })
+        .flat_map(|topic| topic.consent.iter().flat_map(|consent| consent.all()).map(move |of| (topic, of)))
+        .map(|(topic, (medium, consent))| ConsentRule {
+            topic: &topic.name,
+            channel: medium.word(),
+            field: &consent.field,
+            changed_at: consent.changed_at.as_deref(),
+            confirmed: consent.confirmed.as_deref(),
+            must_confirm: topic.requires == Some(Requires::Confirmed),
+            source,
         })
         .collect()
 }

@@ -108,7 +108,7 @@ impl Home {
     pub fn outbox(&self) -> Vec<PathBuf> {
         let mut found = vec![];
         files(&self.path().join(".campanile/outbox"), &mut found);
-        found.retain(|path| path.extension().is_some_and(|e| e == "eml"));
+        found.retain(|path| path.extension().is_some_and(|e| e == "eml" || e == "txt" || e == "json"));
         found.sort();
         found
     }

@@ -16,6 +16,7 @@ mod editor_schemas;
 mod edits_while_watching;
 mod either;
 mod empty_cluster;
+mod every_medium;
 mod expectations;
 mod feedback_survives_kills;
 mod file_formats;

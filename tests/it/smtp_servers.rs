@@ -16,7 +16,7 @@ use std::{
 use campanile::{
     api::channel::Tls,
     send::channel::{
-        Channel, Delivery, Envelope, Refusal,
+        self as mail, Channel, Content, Delivery, Envelope, Refusal,
         smtp::{Settings, Smtp, Timeouts},
     },
 };
@@ -41,15 +41,20 @@ fn settings(port: u16) -> Settings {
 }
 
 fn message(n: usize) -> Envelope {
-    let bytes = format!("From: <a@example.com>\r\nSubject: {n}\r\n\r\n.dots\r\n..\r\nend").into_bytes();
-    Envelope {
-        id: format!("1-0-{n}"),
-        from: "a@example.com".into(),
-        to: format!("mary.smith{n}@example.org"),
-        bytes,
-        folder: PathBuf::new(),
-        permission: campanile::send::channel::Permission::default(),
-    }
+    envelope(n, words(n))
+}
+
+fn words(n: usize) -> Vec<u8> {
+    format!("From: <a@example.com>\r\nSubject: {n}\r\n\r\n.dots\r\n..\r\nend").into_bytes()
+}
+
+fn envelope(n: usize, bytes: Vec<u8>) -> Envelope {
+    of(mail::Mail { from: "a@example.com".into(), to: format!("mary.smith{n}@example.org"), bytes })
+}
+
+fn of(mail: mail::Mail) -> Envelope {
+    let permission = campanile::send::channel::Permission::default();
+    Envelope { id: "1-0-1".to_owned(), content: Content::Mail(mail), folder: PathBuf::new(), permission }
 }
 
 /// A delivery that must come to an end: nothing may stall for ever.
@@ -82,7 +87,7 @@ async fn a_message_arrives_as_it_was_written() {
     let smtp = Smtp::new(settings(server.port));
     let delivery = deliver(&smtp, message(7)).await;
     assert!(matches!(&delivery, Delivery::Sent { receipt } if receipt.contains("queued as 1")), "{delivery:?}");
-    let expected = [message(7).bytes.as_slice(), b"\r\n"].concat();
+    let expected = [words(7).as_slice(), b"\r\n"].concat();
     assert_eq!(server.seen.messages.lock().unwrap().as_slice(), [expected]);
 }
 
@@ -90,7 +95,7 @@ async fn a_message_arrives_as_it_was_written() {
 async fn a_bare_line_feed_cannot_end_a_message() {
     let server = Server::start(Script::default());
     let smuggled = b"Subject: x\r\n\r\none\n.\nMAIL FROM:<evil@example.com>\r\n\rtwo\r.\r\nthree\r\n".to_vec();
-    let delivery = deliver(&Smtp::new(settings(server.port)), Envelope { bytes: smuggled, ..message(1) }).await;
+    let delivery = deliver(&Smtp::new(settings(server.port)), envelope(1, smuggled)).await;
     assert!(matches!(delivery, Delivery::Sent { .. }), "{delivery:?}");
     let messages = server.seen.messages.lock().unwrap();
     let text = String::from_utf8(messages[0].clone()).unwrap();
@@ -163,7 +168,7 @@ async fn lost_before_the_dot_is_later_and_behind_it_in_doubt() {
 /// More than the sockets' buffers hold, so that the end of the content cannot have been handed over.
 fn large() -> Envelope {
     let line = [b"x".repeat(70).as_slice(), b"\r\n"].concat();
-    Envelope { bytes: [b"Subject: x\r\n\r\n".as_slice(), &line.repeat(400_000)].concat(), ..message(1) }
+    envelope(1, [b"Subject: x\r\n\r\n".as_slice(), &line.repeat(400_000)].concat())
 }
 
 #[tokio::test]

@@ -9,10 +9,10 @@ use crate::api::{
     name::{Label, Word},
 };
 
-/// One email for each row of the set, or for each person.
+/// One message for each row of the set, or for each person: what all channels share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Email {
+pub struct MessageStep {
     pub channel: Label,
     pub template: Label,
     /// The set's own entity (one message per row, the default) or `profile` (the first row by key; the others are `Duplicate`).
@@ -33,7 +33,7 @@ pub struct Email {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<Duration>,
     /// What happens to a message whose fate nobody knows. `Hold`: a person decides (`campanile get indoubt`).
-    /// `Resend`: it is sent again with the same Message-ID, and counted.
+    /// `Resend`: it is sent again under the same id (mail: Message-ID), and counted.
     #[serde(default, skip_serializing_if = "OnDoubt::is_hold")]
     pub on_doubt: OnDoubt,
     /// How fast this step sends, over all workers; the channel's own rate holds beside it.

@@ -112,12 +112,12 @@ fn locales(pinned: &(Bundle, Plan), step: &str, wanted: Option<&str>, own: Optio
     if let Some(wanted) = wanted {
         return vec![Some(wanted.to_owned())];
     }
-    let Some((_, email)) = pinned.1.email_named(step) else { return vec![None] };
+    let Some((_, message)) = pinned.1.message_named(step) else { return vec![None] };
     let declared = pinned.0.campaign.steps.iter().find(|declared| *declared.name == *step);
     let template = declared.and_then(|step| step.activity.template()).and_then(|name| pinned.0.templates.get(name));
-    let own = email.template.variant(own);
+    let own = message.template.variant(own);
     let variants = template.into_iter().flat_map(|template| template.locales.keys());
-    let others = variants.map(|locale| email.template.variant(Some(locale))).chain([String::new()]);
+    let others = variants.map(|locale| message.template.variant(Some(locale))).chain([String::new()]);
     // Without one of the caller's the message is in the person's own.
     let others = others.filter(|locale| *locale != own).map(Some);
     std::iter::once(None).chain(others).collect()
@@ -145,7 +145,7 @@ fn put_all(args: &Args, campaign: &str, shown: &Shown) -> Result<(), End> {
                 }
             };
             match (args.output, &sample.html) {
-                (Output::Eml, _) => put(&sample.eml),
+                (Output::Eml, _) => put(&sample.file),
                 (_, Some(html)) => put(html.as_bytes()),
                 (_, None) => Err(End::Wrong(format!("`{}` has no HTML", sample.step), None)),
             }
@@ -160,11 +160,11 @@ fn text(samples: &[Sample]) -> String {
         let kind = if sample.is_persona { "persona " } else { "" };
         let space = if index > 0 { "\n" } else { "" };
         // Writing to a text cannot fail.
-        let _ = writeln!(
-            out,
-            "{space}-- {} to {kind}{} ({locale}), {} bytes\nSubject: {}\n",
-            sample.step, sample.who, sample.size_bytes, sample.subject
-        );
+        let _ =
+            writeln!(out, "{space}-- {} to {kind}{} ({locale}), {} bytes", sample.step, sample.who, sample.size_bytes);
+        if !sample.subject.is_empty() {
+            let _ = writeln!(out, "Subject: {}\n", sample.subject);
+        }
         match (&sample.text, &sample.html) {
             (Some(text), _) => out += text.trim_end(),
             (None, Some(html)) => out += html.trim_end(),
@@ -185,7 +185,7 @@ fn open(campaign: &str, samples: &[Sample]) -> Result<(), End> {
     for (index, sample) in samples.iter().enumerate() {
         let locale = if sample.locale.is_empty() { "base" } else { &sample.locale };
         let name = folder.join(format!("{}-{}-{locale}", index + 1, sample.step));
-        let mut files = vec![(name.with_extension("eml"), sample.eml.as_slice())];
+        let mut files = vec![(name.with_extension(sample.extension), sample.file.as_slice())];
         files.extend(sample.html.as_ref().map(|html| (name.with_extension("html"), html.as_bytes())));
         for (path, bytes) in files {
             fs::write(&path, bytes).map_err(|e| wrong(&path, e))?;

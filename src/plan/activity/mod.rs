@@ -9,11 +9,11 @@ mod change_entity;
 mod choose;
 mod combine;
 mod deduplicate;
-mod email;
 mod enrich;
 mod incremental;
 mod join;
 mod matching;
+mod message;
 mod order;
 mod save_audience;
 mod split;
@@ -27,15 +27,15 @@ use jiff::Timestamp;
 use sea_query::{Alias, Expr, Query as Statement, SelectStatement, SubQueryStatement};
 
 pub use audience::Source;
-pub use email::only_way;
 pub use enrich::{Enrich, Enriched, Kind};
 pub use incremental::Incremental;
+pub use message::only_way;
 pub use save_audience::SaveAudience;
 pub use wait::Wait;
 
-use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::EmailPlan};
+use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::MessagePlan};
 use crate::{
-    api::{name::Label, step::Activity},
+    api::{medium::Medium, name::Label, step::Activity},
     rule::{Dialect, FaultPlace, FieldType, Inputs, Param, Path, Rule, Schema, check_path, schema::Entity},
 };
 
@@ -141,7 +141,7 @@ pub enum Compiled {
     Choose(choose::Choose),
     Wait(Wait),
     Join(join::Join),
-    Email(Box<EmailPlan>),
+    Message(Box<MessagePlan>),
 }
 
 /// What SELECTs are made on.
@@ -236,7 +236,9 @@ pub fn compile(activity: &Activity, place: &Place<'_>) -> Result<(Compiled, Vec<
         Activity::Choose(step) => choose::compile(step, place),
         Activity::Wait(step) => wait::compile(step, place),
         Activity::Join(_) => join::compile(place),
-        Activity::Email(step) => email::compile(step, place),
+        Activity::Email(step) => message::compile(Medium::Email, step, place),
+        Activity::Sms(step) => message::compile(Medium::Sms, step, place),
+        Activity::Http(step) => message::compile(Medium::Http, step, place),
     }
 }
 
@@ -255,7 +257,7 @@ impl Compiled {
             Self::Choose(choose) => choose.selects(ground),
             Self::Wait(wait) => wait.selects(ground),
             Self::Join(join) => join.selects(ground),
-            Self::Email(_) => Selects::default(),
+            Self::Message(_) => Selects::default(),
         }
     }
 

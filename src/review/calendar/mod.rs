@@ -350,8 +350,8 @@ fn parts(plan: &Plan, at: Timestamp) -> BTreeMap<Timestamp, Part> {
         there.extend(step.outputs.iter().map(|output| (output.name.as_str(), ends)));
         match &step.compiled {
             Compiled::Wait(_) if ends > begins => parts.entry(ends).or_default().waits.push(step.name.clone()),
-            Compiled::Email(email) => {
-                let mail = Mail { step: step.name.clone(), channel: email.channel.clone() };
+            Compiled::Message(message) => {
+                let mail = Mail { step: step.name.clone(), channel: message.channel.clone() };
                 parts.entry(ends).or_default().mails.push(mail);
             }
             _ => {}

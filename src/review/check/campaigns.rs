@@ -58,7 +58,7 @@ fn unreachable<'r>(look: &mut Look<'_>, key: &Key, at: &str, rules: impl Iterato
 
 /// What `enrich` steps add and no template reads.
 fn unread(look: &mut Look<'_>, key: &Key, campaign: &Campaign) {
-    let read: BTreeSet<&str> = campaign.plan.emails().flat_map(|(_, _, email)| email.enriched_by()).collect();
+    let read: BTreeSet<&str> = campaign.plan.messages().flat_map(|(_, _, message)| message.enriched_by()).collect();
     for (index, step) in campaign.bundle.campaign.steps.iter().enumerate() {
         let Activity::Enrich(enrich) = &step.activity else { continue };
         if !read.contains(&*step.name) {
@@ -76,13 +76,13 @@ fn same_people(look: &mut Look<'_>, key: &Key, campaign: &Campaign) {
     let starts = table.starts(look.now, week).count();
     let steps = || campaign.plan.steps.iter().map(|step| &step.compiled);
     let again = steps().any(|step| match step {
-        Compiled::Email(email) => matches!(email.once, Once::BySchedule | Once::Never),
+        Compiled::Message(message) => matches!(message.once, Once::BySchedule | Once::Never),
         _ => false,
     });
     let is_narrowed = steps().any(|step| matches!(step, Compiled::Incremental(_)));
     if starts > STARTS_A_WEEK_MAX && again && !is_narrowed && !changes_by_itself(campaign) {
         let message = format!("this comes {starts} times a week, for the same people each time");
-        let hint = "say `once` in the email step, add `incremental`, or let the rule ask about `now` or `messages`";
+        let hint = "say `once` in the channel step, add `incremental`, or let the rule ask about `now` or `messages`";
         look.warn("same-people-again", Spot::at(key, "spec.schedule.cron"), message, Some(hint.to_owned()));
     }
 }

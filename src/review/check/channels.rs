@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Look, Spot};
 use crate::{
-    api::{
-        channel::{EmailChannel, Tls},
-        step::Activity,
-    },
+    api::channel::{EmailChannel, Tls},
     send::mime,
     source::{
         Key, Kind,
@@ -60,9 +57,9 @@ fn unused(look: &mut Look<'_>) {
     for (owner, spec) in look.specs(Kind::Campaign) {
         let Spec::Campaign(spec) = spec else { continue };
         for step in &spec.steps {
-            let Activity::Email(email) = &step.activity else { continue };
-            used.insert(Key::new(Kind::Channel, &owner.namespace, &email.channel));
-            used.insert(Key::new(Kind::MessageTemplate, &owner.namespace, &email.template));
+            let Some((_, message)) = step.activity.message() else { continue };
+            used.insert(Key::new(Kind::Channel, &owner.namespace, &message.channel));
+            used.insert(Key::new(Kind::MessageTemplate, &owner.namespace, &message.template));
         }
     }
     let unreadable = look.tree.unreadable_namespaces(&[Kind::Campaign]);

@@ -15,16 +15,17 @@ pub(super) fn look(look: &mut Look<'_>) {
             look.warn("no-source", Spot::at(key, &path), message, None);
         }
         for (index, topic) in spec.topics.iter().enumerate() {
-            let Some(consent) = topic.consent.as_ref().and_then(|consent| consent.email.as_ref()) else { continue };
-            let at = |part: &str| format!("spec.topics[{index}].consent.email{part}");
-            if topic.category == Category::Marketing && consent.default == ConsentDefault::OptedIn {
-                let message = format!("who said nothing gets `{}`; the law may ask for a yes first", topic.name);
-                look.warn("opted-in-by-default", Spot::at(key, &at(".default")), message, None);
-            }
-            if consent.changed_at.is_none() {
-                let message = "who once opted out stays out, whatever the files say later";
-                let hint = "name the Timestamp of the last change with `changedAt`".to_owned();
-                look.warn("consent-cannot-return", Spot::at(key, &at("")), message, Some(hint));
+            for (medium, consent) in topic.consent.iter().flat_map(|consent| consent.all()) {
+                let at = |part: &str| format!("spec.topics[{index}].consent.{}{part}", medium.word());
+                if topic.category == Category::Marketing && consent.default == ConsentDefault::OptedIn {
+                    let message = format!("who said nothing gets `{}`; the law may ask for a yes first", topic.name);
+                    look.warn("opted-in-by-default", Spot::at(key, &at(".default")), message, None);
+                }
+                if consent.changed_at.is_none() {
+                    let message = "who once opted out stays out, whatever the files say later";
+                    let hint = "name the Timestamp of the last change with `changedAt`".to_owned();
+                    look.warn("consent-cannot-return", Spot::at(key, &at("")), message, Some(hint));
+                }
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use super::{Look, Spot};
 use crate::{
-    api::{MessageTemplateSpec, channel::Sender},
+    api::{MessageTemplateSpec, channel::Sender, medium::Medium},
     plan::{
         check::Campaign,
-        message::{EmailPlan, UNSUBSCRIBE_URL},
+        message::{MessagePlan, UNSUBSCRIBE_URL},
     },
     send::providers::Letterhead,
     source::{Key, Kind, declared::Spec},
@@ -13,13 +13,14 @@ use crate::{
 
 pub(super) fn look(look: &mut Look<'_>) {
     for (key, campaign) in look.campaigns() {
-        for (_, _, email) in campaign.plan.emails().filter(|(_, _, email)| email.is_marketing) {
-            marketing(look, key, campaign, email);
+        let is_marketing = |message: &MessagePlan| message.is_marketing && message.medium == Medium::Email;
+        for (_, _, message) in campaign.plan.messages().filter(|(_, _, message)| is_marketing(message)) {
+            marketing(look, key, campaign, message);
         }
     }
     for (key, spec) in look.specs(Kind::MessageTemplate) {
         let Spec::MessageTemplate(spec) = spec else { continue };
-        if spec.email.text.is_none() && spec.email.html.is_some() {
+        if spec.email.as_ref().is_some_and(|email| email.text.is_none() && email.html.is_some()) {
             let message = "who reads mail as text gets none";
             let hint = "add `text` beside `html`".to_owned();
             look.warn("html-only", Spot::at(key, "spec.email.html"), message, Some(hint));
@@ -34,8 +35,8 @@ pub(super) fn look(look: &mut Look<'_>) {
     }
 }
 
-fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, email: &EmailPlan) {
-    let (template, channel) = (&email.template_name, &email.channel);
+fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, message: &MessagePlan) {
+    let (template, channel) = (&message.template_name, &message.channel);
     let Some(spec) = checked.bundle.templates.get(template) else { return };
     let key = Key::new(Kind::MessageTemplate, &campaign.namespace, template);
     let is_reachable = checked.bundle.channels.get(channel).is_some_and(|channel| channel.public_url.is_some());
@@ -44,11 +45,11 @@ fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, email: &Em
     } else {
         format!("say `publicUrl` in Channel `{channel}`, and write {{{{ {UNSUBSCRIBE_URL} }}}}")
     };
-    if let Some((path, parts)) = lacking(spec, email, &[UNSUBSCRIBE_URL]) {
+    if let Some((path, parts)) = lacking(spec, message, &[UNSUBSCRIBE_URL]) {
         let message = format!("Marketing mail without a link to unsubscribe: {parts}");
         look.warn("no-unsubscribe-link", Spot::at(&key, &path), message, Some(hint));
     }
-    if let Some((path, parts)) = lacking(spec, email, &["sender", "address"]) {
+    if let Some((path, parts)) = lacking(spec, message, &["sender", "address"]) {
         let message = format!("Marketing mail without the sender's address: {parts}");
         let hint = "write {{ sender.address }}".to_owned();
         look.warn("no-sender-address", Spot::at(&key, &path), message, Some(hint));
@@ -66,8 +67,8 @@ fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, email: &Em
 }
 
 /// The bodies that do not read a variable: the path of the first, and all in words.
-fn lacking(spec: &MessageTemplateSpec, email: &EmailPlan, names: &[&str]) -> Option<(String, String)> {
-    let reads = email.template.reads();
+fn lacking(spec: &MessageTemplateSpec, message: &MessagePlan, names: &[&str]) -> Option<(String, String)> {
+    let reads = message.template.reads();
     let has = |path: &str| reads.iter().any(|read| read.path == path && read.names == names);
     let lacking: Vec<(String, String, &str)> = bodies(spec).into_iter().filter(|(path, _, _)| !has(path)).collect();
     let words: Vec<&str> = lacking.iter().map(|(_, words, _)| words.as_str()).collect();
@@ -75,12 +76,15 @@ fn lacking(spec: &MessageTemplateSpec, email: &EmailPlan, names: &[&str]) -> Opt
     lacking.into_iter().next().map(|(path, _, _)| (path, words))
 }
 
-/// Each body with its path, in words, and its text.
+/// Each body of mail with its path, in words, and its text.
 fn bodies(spec: &MessageTemplateSpec) -> Vec<(String, String, &str)> {
-    let base = [("text", &spec.email.text), ("html", &spec.email.html)];
-    let base = base.into_iter().map(|(part, text)| (format!("spec.email.{part}"), part.to_owned(), text));
-    let variants = spec.locales.iter().flat_map(|(locale, variant)| {
-        let parts = [("text", &variant.email.text), ("html", &variant.email.html)];
+    let base = spec.email.iter().flat_map(|email| {
+        let parts = [("text", &email.text), ("html", &email.html)];
+        parts.map(|(part, text)| (format!("spec.email.{part}"), part.to_owned(), text))
+    });
+    let variants = spec.locales.iter().filter_map(|(locale, variant)| Some((locale, variant.email.as_ref()?)));
+    let variants = variants.flat_map(|(locale, email)| {
+        let parts = [("text", &email.text), ("html", &email.html)];
         let name = move |part: &str| (format!("spec.locales.{locale}.email.{part}"), format!("{part} in {locale}"));
         parts.into_iter().map(move |(part, text)| {
             let (path, words) = name(part);

@@ -5,7 +5,7 @@ use sea_query::{Alias, Expr, ExprTrait, Query as Statement, SelectStatement, Uni
 
 use super::{Moment, check_there, said};
 use crate::{
-    plan::{Bundle, Plan, message::EmailPlan},
+    plan::{Bundle, Plan, message::MessagePlan},
     rule::Inputs,
     run::audiences::{self, Ground},
     store::{Sql, Store},
@@ -40,15 +40,15 @@ pub async fn people_in_both(
 /// The profiles of all channel steps.
 fn people(bundle: &Bundle, plan: &Plan, inputs: &Inputs, now: Timestamp) -> Option<SelectStatement> {
     let (profile, sets) = (&*bundle.dataset.profile.entity, plan.chained(inputs, now));
-    let of = |email: &EmailPlan| {
-        let set = sets.get(&email.input)?.clone();
-        let entries = email.entries(&plan.schema, profile, plan.dialect, set)?;
+    let of = |message: &MessagePlan| {
+        let set = sets.get(&message.input)?.clone();
+        let entries = message.entries(&plan.schema, profile, plan.dialect, set)?;
         let mut select = Statement::select();
         select.column((Alias::new("e"), Alias::new("profile"))).from_subquery(entries, Alias::new("e"));
         select.and_where(Expr::col((Alias::new("e"), Alias::new("reason"))).is_null());
         Some(select)
     };
-    let mut all = plan.emails().filter_map(|(_, _, email)| of(email));
+    let mut all = plan.messages().filter_map(|(_, _, message)| of(message));
     let mut first = all.next()?;
     all.for_each(|other| {
         first.union(UnionType::Distinct, other);

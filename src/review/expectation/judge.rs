@@ -29,7 +29,7 @@ use crate::{
     send::{
         letter::{Letter, Occasion},
         said,
-        template::Rendered,
+        template::Words as Written,
     },
     store::{
         self, Sql, Store,
@@ -287,8 +287,8 @@ impl Jury<'_> {
 
     async fn message(&mut self, run: &Run, expected: &Message) -> store::Result<()> {
         let step = &*expected.step;
-        let Some((step_no, email)) = self.pinned.1.email_named(step) else { return Ok(()) };
-        let Some(entity) = self.pinned.0.dataset.entity(&email.entity).cloned() else { return Ok(()) };
+        let Some((step_no, message)) = self.pinned.1.message_named(step) else { return Ok(()) };
+        let Some(entity) = self.pinned.0.dataset.entity(&message.entity).cloned() else { return Ok(()) };
         let item = key_of(&expected.of, &entity).unwrap_or_default();
         let what = format!("`{step}` about {} {item}", entity.name);
         let fates = self.store.fates(run, Whose::Item(&item), 10).await?;
@@ -325,7 +325,7 @@ impl Jury<'_> {
             self.failures.push(Failure::new(format!("{what}: nothing was kept of it")));
             return Ok(());
         };
-        let variant = email.template.variant(said.locale.as_deref());
+        let variant = message.template.variant(said.locale.as_deref());
         // The same links in every run of the test: they lead nowhere.
         let letter = Letter::new(&Occasion::of(run), self.pinned.clone(), step_no, None, b"test")?;
         let written = letter.written((kept.shard, kept.seq), kept.profile.as_deref(), &said, kept.at);
@@ -350,15 +350,16 @@ impl Jury<'_> {
         Ok(())
     }
 
-    fn words(&mut self, what: &str, expected: &Message, found: &Rendered) {
+    fn words(&mut self, what: &str, expected: &Message, found: &Written) {
+        let text = found.text();
         let parts = [
-            ("subject", &expected.subject, Some(&found.subject)),
-            ("text", &expected.text, found.text.as_ref()),
-            ("html", &expected.html, found.html.as_ref()),
+            ("subject", &expected.subject, Some(found.subject())),
+            ("text", &expected.text, text.as_deref()),
+            ("html", &expected.html, found.html()),
         ];
         for (part, wanted, found) in parts {
             let Some(wanted) = wanted else { continue };
-            let found = found.map_or("", String::as_str);
+            let found = found.unwrap_or_default();
             let mut fail = |said: String, expected: String| {
                 self.failures.push(Failure {
                     expected: Some(expected),

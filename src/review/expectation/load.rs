@@ -247,8 +247,8 @@ fn check_case(spec: &TestSpec, index: usize, of: &Of, pinned: &(Bundle, Plan), w
             }
             for (n, message) in case.messages.iter().enumerate() {
                 let path = at(&format!("messages[{n}]"));
-                let email = pinned.1.email_named(&message.step);
-                match email.and_then(|(_, email)| dataset.entity(&email.entity)) {
+                let sent = pinned.1.message_named(&message.step);
+                match sent.and_then(|(_, sent)| dataset.entity(&sent.entity)) {
                     Some(entity) => {
                         if let Err(why) = key_of(&message.of, entity) {
                             let said = format!("this is no key of {}: {why}", entity.name);
@@ -259,7 +259,7 @@ fn check_case(spec: &TestSpec, index: usize, of: &Of, pinned: &(Bundle, Plan), w
                 }
             }
             for step in case.counts.keys() {
-                if pinned.1.email_named(step).is_none() {
+                if pinned.1.message_named(step).is_none() {
                     wrong.push(no_channel_step(step, at(&format!("counts.{step}")), &pinned.1));
                 }
             }
@@ -268,7 +268,7 @@ fn check_case(spec: &TestSpec, index: usize, of: &Of, pinned: &(Bundle, Plan), w
 }
 
 fn no_channel_step(step: &str, path: String, plan: &Plan) -> Wrong {
-    let known = plan.emails().map(|(_, step, _)| step);
+    let known = plan.messages().map(|(_, step, _)| step);
     Wrong::new(path, format!("the campaign has no channel step `{step}`")).near(step, known)
 }
 

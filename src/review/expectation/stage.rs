@@ -32,7 +32,7 @@ use crate::{
         AudienceSpec,
         audience::Form,
         dataset::{DatasetSpec, Entity},
-        step::{Activity, Record},
+        step::Record,
     },
     clock::Clock,
     ingest::cell,
@@ -157,9 +157,9 @@ impl Stage {
 /// What shapes a message stays; what would slow it down, sign it, or forget it goes.
 pub fn harmless(mut bundle: Bundle) -> Bundle {
     for step in &mut bundle.campaign.steps {
-        if let Activity::Email(email) = &mut step.activity {
-            email.record = Record::Fields;
-            email.throttle = None;
+        if let Some(message) = step.activity.message_mut() {
+            message.record = Record::Fields;
+            message.throttle = None;
         }
     }
     for channel in bundle.channels.values_mut() {

@@ -4,9 +4,10 @@ use sea_query::{Alias, Expr, ExprTrait, Query as Statement};
 
 use super::{Row, RowView, Walker};
 use crate::{
-    plan::message::EmailPlan,
+    api::medium::Medium,
+    plan::message::MessagePlan,
     run::engine::once_since,
-    send::mime,
+    send::address,
     store::{self, campaign::Origin, consent::State},
 };
 
@@ -15,12 +16,17 @@ type Held = Option<(&'static str, String)>;
 
 impl Walker<'_> {
     /// The messages about rows that come to the step.
-    pub(super) async fn messages(&self, step: &str, email: &EmailPlan, rows: Vec<Row>) -> store::Result<Vec<RowView>> {
+    pub(super) async fn messages(
+        &self,
+        step: &str,
+        message: &MessagePlan,
+        rows: Vec<Row>,
+    ) -> store::Result<Vec<RowView>> {
         if rows.is_empty() {
             return Ok(vec![]);
         }
-        let known = self.sampler.read(self.store, step, self.given(&email.entity, &rows)?).await?;
-        let planned = self.planned(email, &rows).await?;
+        let known = self.sampler.read(self.store, step, self.given(&message.entity, &rows)?).await?;
+        let planned = self.planned(message, &rows).await?;
         let mut views = vec![];
         for row in &rows {
             let about = known.iter().find(|about| about.item == row.item);
@@ -35,19 +41,19 @@ impl Walker<'_> {
                     Some(("UnmatchedProfile", format!("no {profile} is behind it")))
                 }
                 Some(_) => Some(("Duplicate", "another row of the same person comes before it".to_owned())),
-                None => match self.sent_before(step, email, row).await? {
+                None => match self.sent_before(step, message, row).await? {
                     Some(held) => Some(held),
-                    None => match self.without_consent(email, profile).await? {
+                    None => match self.without_consent(message, profile).await? {
                         Some(held) => Some(held),
-                        None => match self.without_address(email, address) {
+                        None => match self.without_address(message, address) {
                             Some(held) => Some(held),
-                            None => self.suppressed(email, address.unwrap_or_default()).await?,
+                            None => self.suppressed(message, address.unwrap_or_default()).await?,
                         },
                     },
                 },
             };
             let (reason, why) = held.map_or((None, None), |(reason, why)| (Some(reason.to_owned()), Some(why)));
-            let row = self.called(&email.entity, &row.item);
+            let row = self.called(&message.entity, &row.item);
             views.push(RowView { row, is_in: reason.is_none(), outputs: vec![], rules: vec![], reason, why });
         }
         Ok(views)
@@ -56,12 +62,14 @@ impl Walker<'_> {
     /// Who is behind each row, and what planning excludes of them. Ranks are of all rows of the step.
     async fn planned(
         &self,
-        email: &EmailPlan,
+        message: &MessagePlan,
         rows: &[Row],
     ) -> store::Result<Vec<(String, Option<String>, Option<String>)>> {
         let profile = &*self.bundle().dataset.profile.entity;
-        let set = self.sets.get(&email.input).cloned().unwrap_or_default();
-        let Some(entries) = email.entries(self.schema(), profile, self.plan().dialect, set) else { return Ok(vec![]) };
+        let set = self.sets.get(&message.input).cloned().unwrap_or_default();
+        let Some(entries) = message.entries(self.schema(), profile, self.plan().dialect, set) else {
+            return Ok(vec![]);
+        };
         let mut select = Statement::select();
         for name in ["item", "profile", "reason"] {
             select.column((Alias::new("e"), Alias::new(name)));
@@ -72,10 +80,10 @@ impl Walker<'_> {
         self.reasons(&select).await
     }
 
-    async fn sent_before(&self, step: &str, email: &EmailPlan, row: &Row) -> store::Result<Held> {
+    async fn sent_before(&self, step: &str, message: &MessagePlan, row: &Row) -> store::Result<Held> {
         let bundle = self.bundle();
         let origin = self.run.as_ref().map_or_else(|| Origin::expected(&bundle.campaign), |run| run.origin);
-        let Some(since) = once_since(email.once, bundle, origin, self.clock) else { return Ok(None) };
+        let Some(since) = once_since(message.once, bundle, origin, self.clock) else { return Ok(None) };
         let fence = self.store.fenced([&bundle.namespace, &bundle.name, step], &row.item, since).await?;
         // A run is not held back by itself.
         let fence = fence.filter(|fence| self.run.as_ref().is_none_or(|run| run.no != fence.run_no));
@@ -85,12 +93,12 @@ impl Walker<'_> {
         }))
     }
 
-    async fn without_consent(&self, email: &EmailPlan, profile: Option<&str>) -> store::Result<Held> {
-        let Some((profile, topic)) = profile.zip(email.asks(self.bundle())) else { return Ok(None) };
+    async fn without_consent(&self, message: &MessagePlan, profile: Option<&str>) -> store::Result<Held> {
+        let Some((profile, topic)) = profile.zip(message.asks(self.bundle())) else { return Ok(None) };
         Ok(match self.store.newest_consent(topic, profile).await? {
             Some(consent) if consent.state == State::Granted => None,
             Some(consent) => {
-                let (topic, source, at) = (&email.topic, &consent.source, consent.at);
+                let (topic, source, at) = (&message.topic, &consent.source, consent.at);
                 let what = match consent.state {
                     State::Pending => format!("has not confirmed {topic}, asked for"),
                     State::Unknown => format!("consent to {topic} is not known any more, since"),
@@ -98,18 +106,18 @@ impl Walker<'_> {
                 };
                 Some(("NoConsent", format!("{what} at {at:.0} ({source})")))
             }
-            None if email.is_in_by_default => None,
+            None if message.is_in_by_default => None,
             None => {
-                let topic = &email.topic;
+                let topic = &message.topic;
                 Some(("NoConsent", format!("nothing is recorded for {topic}, and its default is OptedOut")))
             }
         })
     }
 
-    async fn suppressed(&self, email: &EmailPlan, address: &str) -> store::Result<Held> {
+    async fn suppressed(&self, message: &MessagePlan, address: &str) -> store::Result<Held> {
         let hash = self.store.address_hash(address).await?;
         let Some(hash) = hash else { return Ok(None) };
-        let hold = self.store.suppression(email.asked(self.bundle(), self.clock), &hash).await?;
+        let hold = self.store.suppression(message.asked(self.bundle(), self.clock), &hash).await?;
         Ok(hold.map(|hold| {
             let scope = if hold.is_whole_store { "in the whole store" } else { "in this namespace" };
             let until = hold.until.map_or(String::new(), |until| format!(" until {until:.0}"));
@@ -117,12 +125,15 @@ impl Walker<'_> {
         }))
     }
 
-    fn without_address(&self, email: &EmailPlan, address: Option<&str>) -> Held {
-        let field = email.to.field.as_deref().unwrap_or_default();
-        let place = format!("{}.{field}", email.to.entity);
+    fn without_address(&self, message: &MessagePlan, address: Option<&str>) -> Held {
+        let to = message.to.as_ref()?;
+        let place = format!("{}.{}", to.entity, to.field.as_deref().unwrap_or_default());
         match address.map_or("", |address| address.trim_matches(' ')) {
             "" => Some(("NoAddress", format!("{place} is missing"))),
-            address if !mime::is_address(address) => Some(("MalformedAddress", format!("{place} is no address"))),
+            text if !address::is_fit(message.medium, text) => {
+                let what = if message.medium == Medium::Sms { "number as E.164 writes it" } else { "address" };
+                Some(("MalformedAddress", format!("{place} is no {what}")))
+            }
             _ => None,
         }
     }

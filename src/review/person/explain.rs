@@ -104,7 +104,7 @@ impl Walker<'_> {
             }
             Compiled::Choose(_) => leave(view, "no branch is chosen"),
             Compiled::Wait(_) => leave(view, "it is gone from the dataset"),
-            Compiled::Enrich(_) | Compiled::SaveAudience(_) | Compiled::Join(_) | Compiled::Email(_) => {}
+            Compiled::Enrich(_) | Compiled::SaveAudience(_) | Compiled::Join(_) | Compiled::Message(_) => {}
         }
         Ok(())
     }

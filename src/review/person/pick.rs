@@ -8,7 +8,7 @@ use sea_query::ExprTrait;
 
 use super::Walker;
 use crate::{
-    plan::message::EmailPlan,
+    plan::message::MessagePlan,
     review::sample::About,
     rule::{Path, Problem, Query, check_path},
     store,
@@ -27,13 +27,13 @@ impl Walker<'_> {
     /// # Errors
     /// The store's; within, what is wrong with the field.
     pub async fn pick(&self, step: &str, pick: Pick, field: &str) -> store::Result<Result<Option<About>, Problem>> {
-        let Some((_, email)) = self.plan().email_named(step) else { return Ok(Ok(None)) };
-        let path = match self.field(email, field) {
+        let Some((_, message)) = self.plan().message_named(step) else { return Ok(Ok(None)) };
+        let path = match self.field(message, field) {
             Ok(path) => path,
             Err(problem) => return Ok(Err(problem)),
         };
-        let entity = self.entity(&email.entity)?;
-        let set = self.sets.get(&email.input).cloned().unwrap_or_default();
+        let entity = self.entity(&message.entity)?;
+        let set = self.sets.get(&message.input).cloned().unwrap_or_default();
         let mut query = Query::over_set(self.schema(), entity, self.plan().dialect, set);
         let value = query.path(&path);
         match pick {
@@ -46,18 +46,18 @@ impl Walker<'_> {
         }
         query.key().into_iter().for_each(|part| query.order_by(part));
         let select = query.keys().limit(1).to_owned();
-        let found = self.sampler.read(self.store, step, self.whole(&email.entity, select)?).await?;
+        let found = self.sampler.read(self.store, step, self.whole(&message.entity, select)?).await?;
         Ok(Ok(found.into_iter().next()))
     }
 
     /// A field as the template names it: of the item, or of the person; of the person where neither is named.
-    fn field(&self, email: &EmailPlan, text: &str) -> Result<Path, Problem> {
+    fn field(&self, message: &MessagePlan, text: &str) -> Result<Path, Problem> {
         let profile = &*self.bundle().dataset.profile.entity;
         let first = text.split('.').next().unwrap_or(text);
-        let path = if first == email.entity && first != profile {
-            check_path(text, self.schema(), &email.entity)?
+        let path = if first == message.entity && first != profile {
+            check_path(text, self.schema(), &message.entity)?
         } else {
-            email.recipient.join(&check_path(text, self.schema(), profile)?)
+            message.recipient.join(&check_path(text, self.schema(), profile)?)
         };
         match path.field {
             Some(_) if !path.is_many => Ok(path),

@@ -39,7 +39,7 @@ impl Walker<'_> {
             }
             steps.push(view);
         }
-        let ends = self.plan().emails().map(|(_, name, _)| self.end(name, &steps, &reached)).collect();
+        let ends = self.plan().messages().map(|(_, name, _)| self.end(name, &steps, &reached)).collect();
         let fates = self.fates(subject, &traced).await?;
         Ok(Why {
             campaign: self.bundle().name.clone(),
@@ -61,20 +61,20 @@ impl Walker<'_> {
     /// # Errors
     /// Of the store.
     pub async fn messages_to(&self, step: &str, subject: &Subject) -> store::Result<(Vec<About>, bool)> {
-        let Some((_, email)) = self.plan().email_named(step) else {
+        let Some((_, message)) = self.plan().message_named(step) else {
             return Ok((vec![], false));
         };
         let traced = self.trace(subject);
-        let set = self.sets.get(&email.input).cloned().unwrap_or_default();
-        let mut rows = self.hers(&email.entity, &traced, Some(set)).await?;
+        let set = self.sets.get(&message.input).cloned().unwrap_or_default();
+        let mut rows = self.hers(&message.entity, &traced, Some(set)).await?;
         let is_in = !rows.is_empty();
         if !is_in {
-            rows = self.hers(&email.entity, &traced, None).await?;
+            rows = self.hers(&message.entity, &traced, None).await?;
         }
-        if email.per_profile {
+        if message.per_profile {
             rows.truncate(1);
         }
-        Ok((self.sampler.read(self.store, step, self.given(&email.entity, &rows)?).await?, is_in))
+        Ok((self.sampler.read(self.store, step, self.given(&message.entity, &rows)?).await?, is_in))
     }
 
     /// The keys of the subject's rows in a set of an entity.
@@ -214,8 +214,8 @@ impl Walker<'_> {
             self.narrow(step, &select, traced);
             view.total = self.count(select).await?;
         }
-        if let Compiled::Email(email) = &step.compiled {
-            view.rows = self.messages(&step.name, email, coming).await?;
+        if let Compiled::Message(message) = &step.compiled {
+            view.rows = self.messages(&step.name, message, coming).await?;
             return Ok(view);
         }
         let mut outputs = vec![];
@@ -321,8 +321,8 @@ impl Walker<'_> {
             if *subject.entity == *bundle.dataset.profile.entity {
                 found = self.store.fates(run, Whose::Profile(&subject.item), FATES_MAX).await?;
             } else {
-                for (_, step, email) in self.plan().emails() {
-                    let rows = self.hers(&email.entity, traced, None).await?;
+                for (_, step, message) in self.plan().messages() {
+                    let rows = self.hers(&message.entity, traced, None).await?;
                     for row in rows {
                         let of_row = self.store.fates(run, Whose::Item(&row.item), FATES_MAX).await?;
                         found.extend(of_row.into_iter().filter(|fate| fate.step == step));
@@ -330,7 +330,7 @@ impl Walker<'_> {
                 }
             }
             for fate in found {
-                let entity = self.plan().email_named(&fate.step).map_or("row", |(_, email)| &*email.entity);
+                let entity = self.plan().message_named(&fate.step).map_or("row", |(_, message)| &*message.entity);
                 fates.push(FateView {
                     run: run.name.clone(),
                     row: self.called(entity, &fate.item),

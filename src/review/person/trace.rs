@@ -67,10 +67,10 @@ impl Walker<'_> {
             let (from, to, path) = match &step.compiled {
                 Compiled::ChangeEntity(change) => (&*change.entity, &*change.path.entity, Some(&change.path)),
                 Compiled::Match(matching) => (&*matching.entity, &*matching.to, None),
-                Compiled::Email(email) => (&*email.entity, profile, Some(&email.recipient)),
+                Compiled::Message(message) => (&*message.entity, profile, Some(&message.recipient)),
                 _ => continue,
             };
-            let is_ahead = traced.sets.contains_key(from) && !matches!(step.compiled, Compiled::Email(_));
+            let is_ahead = traced.sets.contains_key(from) && !matches!(step.compiled, Compiled::Message(_));
             let found = match (traced.sets.get(from), traced.sets.get(to), path) {
                 (Some(set), None, Some(path)) => self.forward(from, path, set).map(|found| (to, found)),
                 (None, Some(set), Some(path)) => self.back(from, path, set).map(|found| (from, found)),

@@ -306,7 +306,7 @@ impl Request<'_> {
             });
             let has_left = head.counted.as_ref().is_ok_and(|counted| counted.left.contains_key(&step.name));
             let messages = match &step.compiled {
-                Compiled::Email(email) => {
+                Compiled::Message(message) => {
                     let last = past.channels.get(&step.name);
                     let excluded = |reason: &str, counted: &Counted| {
                         Some(counted.channels.get(&step.name)?.excluded.get(reason).copied().unwrap_or(0))
@@ -319,8 +319,8 @@ impl Request<'_> {
                         .flat_map(|messages| messages.excluded.into_keys())
                         .collect();
                     Some(MessagesView {
-                        channel: email.channel.clone(),
-                        template: email.template_name.clone(),
+                        channel: message.channel.clone(),
+                        template: message.template_name.clone(),
                         entered: tally(&|c| Some(c.channels.get(&step.name)?.entered), last.map(|l| l.totals.entered)),
                         excluded: reasons
                             .into_iter()

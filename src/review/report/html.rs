@@ -108,8 +108,7 @@ fn campaign(page: &mut String, view: &CampaignView) {
                 page.push_str("</pre>");
             }
             None if sample.problem.is_none() => {
-                let text = sample.text.as_deref().unwrap_or_default();
-                let _ = write!(page, "<pre>Subject: {}\n\n{}</pre>", escaped(&sample.subject), escaped(text));
+                let _ = write!(page, "<pre>{}</pre>", escaped(&lines::message(sample)));
             }
             None => {}
         }

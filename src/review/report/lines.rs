@@ -86,6 +86,12 @@ pub fn ground(report: &Report) -> Vec<String> {
 }
 
 /// `mail for zoe (it), 1,234 bytes`.
+/// All of a message, as its medium has it.
+pub fn message(sample: &SampleView) -> String {
+    let text = sample.text.as_deref().unwrap_or_default();
+    if sample.subject.is_empty() { text.to_owned() } else { format!("Subject: {}\n\n{text}", sample.subject) }
+}
+
 pub fn sample(sample: &SampleView) -> String {
     let locale = if sample.locale.is_empty() { String::new() } else { format!(" ({})", sample.locale) };
     let who = if sample.is_persona { sample.who.clone() } else { format!("somebody real, masked {}", sample.who) };

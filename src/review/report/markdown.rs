@@ -166,10 +166,7 @@ fn samples(view: &CampaignView) -> String {
         if sample.problem.is_none() {
             let (language, body) = match &sample.difference {
                 Some(lines) if lines.iter().any(|line| !line.starts_with(' ')) => ("diff", lines.join("\n")),
-                _ => (
-                    "",
-                    format!("Subject: {}\n\n{}", sample.subject, sample.text.as_deref().unwrap_or_default().trim_end()),
-                ),
+                _ => ("", lines::message(sample).trim_end().to_owned()),
             };
             let fence = fence(&body);
             let _ = writeln!(text, "{fence}{language}\n{body}\n{fence}\n");

@@ -41,7 +41,9 @@ pub fn write(report: &Report, is_coloured: bool) -> String {
                     difference.iter().for_each(|line| out.line(3, line));
                 }
                 _ if sample.problem.is_none() => {
-                    out.line(3, &format!("Subject: {}", sample.subject));
+                    if !sample.subject.is_empty() {
+                        out.line(3, &format!("Subject: {}", sample.subject));
+                    }
                     sample.text.iter().flat_map(|text| text.lines()).for_each(|line| out.line(3, line));
                 }
                 _ => {}

@@ -114,7 +114,7 @@ fn a_persona_gets_the_message_that_a_person_would() {
     for persona in personas(&pinned) {
         for locale in [None, Some("de")] {
             let sample = sampler(&pinned).persona("mail", persona, locale).unwrap();
-            let Sample { who, locale, subject, text, size_bytes, eml, .. } = sample;
+            let Sample { who, locale, subject, text, size_bytes, file: eml, .. } = sample;
             assert_eq!(size_bytes, eml.len());
             writeln!(shown, "{who} ({locale}): {subject}\n{}", text.unwrap()).unwrap();
         }
@@ -150,7 +150,7 @@ fn about() -> About {
     let rows = serde_json::json!([{"id": 901, "price": "3.00", "customer": {"first_name": "SECRET-A"}}]);
     // In the order of what the template reads: departure, first_name, tier, id, price; who; others.
     let pinned = pinned(" []");
-    let (_, _, email) = pinned.1.emails().next().unwrap();
+    let (_, _, email) = pinned.1.messages().next().unwrap();
     let value = |names: &str| match names {
         "booking.departure" => Value::from("2026-12-24T08:00:00Z"),
         "customer.first_name" => Value::from("SECRET-B"),
@@ -178,7 +178,7 @@ fn what_is_personal_is_masked_before_the_template_gets_it() {
     let pinned = pinned(" []");
     let sample = sampler(&pinned).about("mail", &about(), Some("en")).unwrap();
     let Sample { who, subject, text, .. } = &sample;
-    let all = format!("{who} {subject} {text:?} {}", String::from_utf8_lossy(&sample.eml));
+    let all = format!("{who} {subject} {text:?} {}", String::from_utf8_lossy(&sample.file));
     assert!(!all.to_lowercase().contains("secret") && !all.contains("90"), "{all}");
     insta::assert_snapshot!(format!("{}: {}\n{}", sample.who, sample.subject, sample.text.unwrap()));
 }
@@ -189,7 +189,7 @@ fn who_may_see_it_sees_it_and_the_link_withdraws_nobody() {
     let mask = Mask::of(&pinned.0.dataset, &pinned.1.schema).lifted();
     let sampler = Sampler::new(pinned, Inputs::at("2026-05-01T09:00:00Z".parse().unwrap()), mask);
     let sample = sampler.about("mail", &about(), None).unwrap();
-    let eml = String::from_utf8_lossy(&sample.eml).into_owned();
+    let eml = String::from_utf8_lossy(&sample.file).into_owned();
     assert_eq!((sample.who.as_str(), sample.locale.as_str()), ("900", "it"));
     assert!(sample.subject.ends_with("SECRET-B") && eml.contains("To: secret-d@example.com"), "{eml}");
     assert!(eml.contains("List-Unsubscribe: <https://mail.example.com/u/specimen>"), "{eml}");

@@ -1,6 +1,7 @@
 //! Channels: one file per provider. A provider takes a ready message and says what became of it.
 
 pub mod apns;
+mod content;
 pub mod exchange;
 pub mod fcm;
 pub mod jwt;
@@ -14,26 +15,38 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-pub use self::notice::{Notice, Urgency};
+pub use self::{
+    content::{Content, Mail, Record, Text},
+    notice::{Notice, Urgency},
+};
 
 /// Server text in a record is cut to this; it is for a person who looks for the cause.
 const DETAIL_CHARS_MAX: usize = 200;
 const HIDDEN: &str = "<address>";
+/// Of a key that tells messages apart: two of 2^64 messages may share one.
+const KEY_BYTES: usize = 16;
 
 /// One ready message.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// The ledger's id of the message; fit for a file's name.
+    /// The ledger's id of the message, of those of its run; fit for a file's name.
     pub id: String,
-    /// RFC 5321 addresses, without names.
-    pub from: String,
-    pub to: String,
-    pub bytes: Vec<u8>,
+    pub content: Content,
     /// `namespace/campaign/run`, for channels that write files.
     pub folder: PathBuf,
     pub permission: Permission,
+}
+
+impl Envelope {
+    /// The same for every attempt of a message, and another for every other message of the store.
+    pub fn key(&self) -> String {
+        let digest = Sha256::new().chain_update(self.folder.as_os_str().as_encoded_bytes()).chain_update("/");
+        let digest = digest.chain_update(&self.id).finalize();
+        digest.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// Whether a message may go; a provider asks right before its bytes, however long it stood in a queue.
@@ -166,16 +179,16 @@ pub fn detail(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(DETAIL_CHARS_MAX).collect()
 }
 
-/// The same about one message: servers also name people by the part before the `@`.
-pub fn detail_about(text: &str, message: &Envelope) -> String {
-    if is_plain(text, message) {
+/// The same about a message between two addresses: servers also name people by the part before the `@`.
+pub fn detail_about(text: &str, addresses: [&str; 2]) -> String {
+    if is_plain(text, addresses) {
         return text.to_owned();
     }
     let mut text = text.to_owned();
-    for address in [&message.to, &message.from] {
+    for address in addresses {
         let local = address.rsplit_once('@').map_or("", |(local, _)| local);
         // Two letters are found in any word, and name nobody.
-        for name in [address.as_str(), local].into_iter().filter(|name| name.len() > 2) {
+        for name in [address, local, digits_of(address)].into_iter().filter(|name| name.len() > 2) {
             text = without(&text, name);
         }
     }
@@ -183,18 +196,22 @@ pub fn detail_about(text: &str, message: &Envelope) -> String {
 }
 
 /// Whether a text can stay as it is. Nearly every receipt can, and one comes with each message: nothing is allocated.
-fn is_plain(text: &str, message: &Envelope) -> bool {
+fn is_plain(text: &str, addresses: [&str; 2]) -> bool {
     let bytes = text.as_bytes();
     let names = |address: &str| {
-        let local = address.rsplit_once('@').map_or(address, |(local, _)| local).as_bytes();
+        let local = address.rsplit_once('@').map_or(digits_of(address), |(local, _)| local).as_bytes();
         local.len() > 2 && bytes.windows(local.len()).any(|window| window.eq_ignore_ascii_case(local))
     };
     bytes.len() <= DETAIL_CHARS_MAX
         && bytes.iter().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'@' | b'<'))
         && text.trim_ascii().len() == text.len()
         && !text.contains("  ")
-        && !names(&message.to)
-        && !names(&message.from)
+        && !addresses.into_iter().any(names)
+}
+
+/// A phone number as others write it.
+fn digits_of(address: &str) -> &str {
+    address.strip_prefix('+').unwrap_or(address)
 }
 
 /// Hides a name as a whole word, however its letters are written.
@@ -219,20 +236,29 @@ mod tests {
 
     #[test]
     fn details_are_short_and_name_nobody() {
-        let message = Envelope {
-            id: String::new(),
-            from: "shop@example.com".into(),
-            to: "Mary.Smith@example.org".into(),
-            bytes: vec![],
-            folder: PathBuf::new(),
-            permission: Permission::default(),
-        };
-        let of = |text: &str| detail_about(text, &message);
+        let of = |text: &str| detail_about(text, ["Mary.Smith@example.org", "shop@example.com"]);
         assert_eq!(of("550 <mary.smith@example.org>: no\r\n mary.smith"), "550 <address> no <address>");
         assert_eq!(of("550 rosemary.smithers stays, SHOP goes"), "550 rosemary.smithers stays, <address> goes");
         assert_eq!(of("250 2.0.0 Ok: queued as 4XyZ"), "250 2.0.0 Ok: queued as 4XyZ");
         assert_eq!(of(" 250  ok "), "250 ok");
         assert_eq!(of("a\0b\u{1b}[31m"), "a b [31m");
         assert_eq!(of(&"é".repeat(500)).chars().count(), DETAIL_CHARS_MAX);
+        let of = |text: &str| detail_about(text, ["+393331234567", "Shop"]);
+        assert_eq!(of("'To' +393331234567 is no phone, 393331234567."), "'To' <address> is no phone, <address>");
+    }
+
+    #[test]
+    fn a_key_is_of_one_message() {
+        let of = |folder: &str, id: &str| {
+            let content = Content::Text(Text { from: None, to: String::new(), text: String::new() });
+            Envelope { id: id.into(), content, folder: folder.into(), permission: Permission::default() }.key()
+        };
+        assert_eq!(of("shop/news/news-1", "mail-0-1"), of("shop/news/news-1", "mail-0-1"));
+        let others = [
+            of("shop/news/news-1", "mail-0-1"),
+            of("shop/news/news-1", "mail-0-2"),
+            of("shop/news/news-2", "mail-0-1"),
+        ];
+        assert!(others[0] != others[1] && others[0] != others[2] && others[0].len() == 32);
     }
 }

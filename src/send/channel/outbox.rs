@@ -1,4 +1,4 @@
-//! `outbox: {}` writes what would be sent, for email one `.eml` per message.
+//! `outbox: {}` writes what would be sent, a file per message: `.eml` for mail, `.txt` for a text, `.json` for the rest.
 //!
 //! The default of every home: nothing leaves the machine. A file is written aside, forced to the disk and renamed into
 //! place, so it is never half, and it is there before the store records it as sent. A message that is written again
@@ -66,7 +66,8 @@ fn deliver(root: &Path, message: &Envelope) -> Delivery {
         let detail = "the message's name leads out of the outbox".to_owned();
         return Delivery::Refused { reason: Refusal::WriteFailed, detail };
     }
-    match write(root, &message.folder, &message.id, &message.bytes) {
+    let (extension, bytes) = message.content.file();
+    match write(root, &message.folder, (&message.id, extension), &bytes) {
         Ok(()) => Delivery::Sent { receipt: String::new() },
         Err(error) => Delivery::later(Refusal::WriteFailed, &error.to_string()),
     }
@@ -81,14 +82,14 @@ fn is_file_name(id: &str) -> bool {
     !id.is_empty() && !id.starts_with('.') && !id.contains(['/', '\\', '\0'])
 }
 
-fn write(root: &Path, folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn write(root: &Path, folder: &Path, (name, extension): (&str, &str), bytes: &[u8]) -> io::Result<()> {
     let target = root.join(folder);
     if !target.is_dir() {
         create_folders(root, folder)?;
     }
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let aside = target.join(format!(".{name}.{}-{number}.part", process::id()));
-    let written = put(&aside, bytes).and_then(|()| fs::rename(&aside, target.join(format!("{name}.eml"))));
+    let written = put(&aside, bytes).and_then(|()| fs::rename(&aside, target.join(format!("{name}.{extension}"))));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
         return written;
@@ -122,18 +123,16 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::send::channel::{Content, Mail};
 
     fn message() -> Envelope {
         let folder = PathBuf::from("default/hello/hello-1");
-        let bytes = b"Subject: x\r\n\r\n".to_vec();
-        Envelope {
-            id: "1-0-0".into(),
-            from: "a@b.c".into(),
-            to: "d@e.f".into(),
-            bytes,
-            folder,
-            permission: Default::default(),
-        }
+        let content = mail(b"Subject: x\r\n\r\n".to_vec());
+        Envelope { id: "1-0-0".into(), content, folder, permission: Default::default() }
+    }
+
+    fn mail(bytes: Vec<u8>) -> Content {
+        Content::Mail(Mail { from: "a@b.c".into(), to: "d@e.f".into(), bytes })
     }
 
     fn files(folder: &Path) -> Vec<String> {
@@ -152,14 +151,14 @@ mod tests {
         }
         let folder = root.path().join("default/hello/hello-1");
         assert_eq!(files(&folder), ["1-0-0.eml"]);
-        assert_eq!(fs::read(folder.join("1-0-0.eml")).unwrap(), message().bytes);
+        assert_eq!(fs::read(folder.join("1-0-0.eml")).unwrap(), b"Subject: x\r\n\r\n");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn two_writers_of_one_message_leave_a_whole_file() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("default/hello/hello-1");
-        let large = Envelope { bytes: vec![b'x'; 1 << 20], ..message() };
+        let large = Envelope { content: mail(vec![b'x'; 1 << 20]), ..message() };
         let writers: Vec<_> = (0..16)
             .map(|_| {
                 let (outbox, large) = (Outbox::new(root.path()), large.clone());

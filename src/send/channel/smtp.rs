@@ -41,7 +41,7 @@ use self::{
     connection::Fault,
     relay::{Job, Relay},
 };
-use super::{Channel, Delivery, Done, Envelope, Refusal, detail_about};
+use super::{Channel, Content, Delivery, Done, Envelope, Refusal, detail_about};
 use crate::api::channel::Tls;
 
 /// The name in EHLO. An address literal is a valid one (RFC 5321, section 4.1.3).
@@ -111,7 +111,14 @@ impl Drop for Smtp {
 #[async_trait]
 impl Channel for Smtp {
     async fn submit(&self, tag: u64, message: Envelope, done: &UnboundedSender<Done>) {
-        self.relay.submit(Job::new(tag, message, done.clone())).await;
+        let permission = message.permission;
+        match message.content {
+            Content::Mail(mail) => self.relay.submit(Job::new(tag, (mail, permission), done.clone())).await,
+            _ => {
+                let detail = "an SMTP relay takes nothing but mail".to_owned();
+                let _ = done.send(Done { tag, delivery: Delivery::Refused { reason: Refusal::ProtocolError, detail } });
+            }
+        }
     }
 
     fn may_doubt(&self) -> bool {

@@ -65,7 +65,7 @@ const TESTS: [&str; 9] =
 
 /// All that one part reads.
 pub(super) fn collect(source: &Source<'_>, environment: &Environment<'_>) -> Result<Vec<Read>, Vec<TemplateProblem>> {
-    let tree = parse(source.text, source.part, SyntaxConfig::default())
+    let tree = parse(source.text, &source.part, SyntaxConfig::default())
         .map_err(|error| vec![source.syntax_problem(&error)])?;
     let mut walk = Walk { source, environment, nodes: vec![], problems: vec![], names: Names::default() };
     walk.statement(&tree);
@@ -471,8 +471,8 @@ mod tests {
 
     #[test]
     fn suggestions_exist() {
-        let environment = super::super::environment();
-        let source = Source { locale: "", part: "text", path: String::new(), text: "" };
+        let environment = super::super::environment(crate::api::medium::Medium::Email);
+        let source = Source { locale: "", part: "text".to_owned(), path: String::new(), text: "" };
         let walk = Walk {
             source: &source,
             environment: &environment,

@@ -8,7 +8,7 @@ fn spec(subject: &str, text: &str) -> MessageTemplateSpec {
 }
 
 fn template(text: &str) -> Template {
-    Template::compile(&spec("s", text)).map_err(|problems| format!("{text}: {problems:?}")).unwrap()
+    Template::compile(&spec("s", text), Medium::Email).map_err(|problems| format!("{text}: {problems:?}")).unwrap()
 }
 
 fn shown(read: &Read) -> String {
@@ -24,11 +24,11 @@ fn reads(text: &str) -> String {
 }
 
 fn problems(text: &str) -> Vec<TemplateProblem> {
-    Template::compile(&spec("s", text)).err().unwrap_or_default()
+    Template::compile(&spec("s", text), Medium::Email).err().unwrap_or_default()
 }
 
 fn rendered(text: &str, context: &serde_json::Value) -> String {
-    template(text).render(None, &value(context)).unwrap().text.unwrap()
+    template(text).render(None, &value(context)).unwrap().text().unwrap().into_owned()
 }
 
 fn failure(text: &str, context: &serde_json::Value) -> String {
@@ -121,7 +121,7 @@ fn a_name_that_is_set_in_some_cases_hides_nothing() {
 
 #[test]
 fn problems_point_into_the_part() {
-    let found = Template::compile(&spec("{{ c.n", "Hello,\n  ä {{ c[x.y] }}")).err().unwrap();
+    let found = Template::compile(&spec("{{ c.n", "Hello,\n  ä {{ c[x.y] }}"), Medium::Email).err().unwrap();
     assert_eq!((found[0].path.as_str(), found[0].line), ("spec.email.subject", 1));
     assert_eq!((found[1].path.as_str(), found[1].line, found[1].column), ("spec.email.text", 2, 8));
     assert_eq!(found[1].message, "which field of `c` is read cannot be known before it is sent");
@@ -177,17 +177,19 @@ fn missing_values_print_as_nothing() {
 
 #[test]
 fn a_subject_is_one_line() {
-    let template = Template::compile(&spec("Dear {{ c.n | default('friend') }}\r\nBcc: x\0\u{2028}y  z", "t")).unwrap();
+    let template =
+        Template::compile(&spec("Dear {{ c.n | default('friend') }}\r\nBcc: x\0\u{2028}y  z", "t"), Medium::Email)
+            .unwrap();
     let rendered = template.render(None, &Value::UNDEFINED).unwrap();
-    assert_eq!(rendered.subject, "Dear friend Bcc: x y z");
+    assert_eq!(rendered.subject(), "Dear friend Bcc: x y z");
 }
 
 #[test]
 fn html_is_escaped_and_text_is_not() {
-    let template = Template::compile(&spec("{{ c.n }}", "{{ c.n }}")).unwrap();
+    let template = Template::compile(&spec("{{ c.n }}", "{{ c.n }}"), Medium::Email).unwrap();
     let rendered = template.render(None, &context! { c => context! { n => "a<b" } }).unwrap();
     assert_eq!(
-        (rendered.subject.as_str(), rendered.text.as_deref(), rendered.html.as_deref()),
+        (rendered.subject(), rendered.text().as_deref(), rendered.html()),
         ("a<b", Some("a<b"), Some("<b>a&lt;b</b>"))
     );
 }
@@ -198,11 +200,11 @@ fn locales_fall_back_part_by_part() {
         serde_json::from_value(json!({"email": {"subject": "Hello", "html": "base"}, "locales": locales})).unwrap()
     };
     let locales = json!({"it": {"email": {"subject": "Ciao"}}, "it-CH": {"email": {"html": "<i>"}}, "zh-Hant": {"email": {"subject": "你好"}}});
-    let template = Template::compile(&spec(locales)).unwrap();
+    let template = Template::compile(&spec(locales), Medium::Email).unwrap();
     let of = |locale| {
         let rendered = template.render(locale, &Value::UNDEFINED).unwrap();
-        assert_eq!(rendered.text, None, "text is absent in all locales");
-        (rendered.subject, rendered.html.unwrap())
+        assert_eq!(rendered.text(), None, "text is absent in all locales");
+        (rendered.subject().to_owned(), rendered.html().unwrap().to_owned())
     };
     let pair = |subject: &str, html: &str| (subject.to_owned(), html.to_owned());
     for (locale, expected) in [
@@ -218,7 +220,7 @@ fn locales_fall_back_part_by_part() {
         assert_eq!(of(locale), expected, "{locale:?}");
     }
     let twice = json!({"it-CH": {"email": {"subject": "a"}}, "it_ch": {"email": {"subject": "b"}}});
-    let found = Template::compile(&spec(twice)).err().unwrap();
+    let found = Template::compile(&spec(twice), Medium::Email).err().unwrap();
     assert_eq!(
         (found[0].path.as_str(), found[0].message.as_str()),
         ("spec.locales.it_ch.email.subject", "locale `it_ch` is `it-CH` written otherwise")
@@ -264,8 +266,8 @@ fn errors_show_the_template_and_not_the_person() {
         "{{ range(c.n) }}",
         "{% set a, b = c.n %}",
     ] {
-        let Ok(template) = Template::compile(&spec("s", text)) else { continue };
-        let said = template.render(None, &value(&context)).map(|r| r.text).unwrap_err();
+        let Ok(template) = Template::compile(&spec("s", text), Medium::Email) else { continue };
+        let said = template.render(None, &value(&context)).map(|r| r.text().is_some()).unwrap_err();
         assert!(!format!("{said:?} {said}").contains("Mary"), "{text}: {said}");
     }
 }

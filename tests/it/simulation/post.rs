@@ -42,7 +42,7 @@ impl Post {
     fn take(&self, message: &Envelope) {
         let run = message.folder.file_name().unwrap().to_string_lossy().into_owned();
         let arrival = Arrival { run, at: Instant::now() };
-        self.arrived.lock().unwrap().entry(message.to.clone()).or_default().push(arrival);
+        self.arrived.lock().unwrap().entry(message.content.to().to_owned()).or_default().push(arrival);
     }
 }
 

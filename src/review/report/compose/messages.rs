@@ -4,7 +4,7 @@ use sea_query::SelectStatement;
 
 use super::{Request, Side};
 use crate::{
-    api::{step::Activity, template::Persona},
+    api::template::Persona,
     review::{
         count, difference,
         mask::{MASKED, Mask},
@@ -29,9 +29,9 @@ impl Request<'_> {
         let (new, old) = (sampler(head), base.map(sampler));
         let mut views = vec![];
         for step in &head.pinned.0.campaign.steps {
-            let Activity::Email(email) = &step.activity else { continue };
+            let Some((_, message)) = step.activity.message() else { continue };
             let personas = |side: &Side| -> Vec<Persona> {
-                let template = side.pinned.0.templates.get(&*email.template);
+                let template = side.pinned.0.templates.get(&*message.template);
                 template.map(|template| template.personas.clone()).unwrap_or_default()
             };
             let before = base.map(personas).unwrap_or_default();
@@ -39,12 +39,12 @@ impl Request<'_> {
                 let written = new.persona(&step.name, &persona, None);
                 let known = before.iter().find(|known| known.name == persona.name);
                 let old = old.as_ref().zip(known).map(|(old, known)| old.persona(&step.name, known, None));
-                views.push(sample((&step.name, &email.channel), &persona.name, true, written, old));
+                views.push(sample((&step.name, &message.channel), &persona.name, true, written, old));
             }
             if self.has_real_samples
                 && let Some(store) = self.store
             {
-                views.extend(self.real_samples(store, head, &step.name, &email.channel).await);
+                views.extend(self.real_samples(store, head, &step.name, &message.channel).await);
             }
         }
         views
@@ -56,7 +56,7 @@ impl Request<'_> {
         let Ok(Ok(inputs)) = inputs_as_kept(store, &Ground::of(bundle, plan), self.now).await else { return vec![] };
         let sets = plan.chained(&inputs, self.now);
         let set: Option<SelectStatement> =
-            plan.email_named(step).and_then(|(_, email)| sets.get(&email.input).cloned());
+            plan.message_named(step).and_then(|(_, message)| sets.get(&message.input).cloned());
         let Some(mut set) = set else { return vec![] };
         let sampler = Sampler::new(head.pinned.clone(), inputs, mask);
         set.limit(REAL_SAMPLES);
@@ -104,5 +104,5 @@ fn sample(
 /// All that a reader sees of a message.
 fn words(sample: &Sample) -> String {
     let body = sample.text.as_deref().or(sample.html.as_deref()).unwrap_or_default();
-    format!("Subject: {}\n{body}", sample.subject)
+    if sample.subject.is_empty() { body.to_owned() } else { format!("Subject: {}\n{body}", sample.subject) }
 }

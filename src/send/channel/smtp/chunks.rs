@@ -195,7 +195,7 @@ impl Line<'_> {
         };
         if reply.is_done() && job.at_stake {
             self.is_dirty = false;
-            return Ending::Told(Delivery::Sent { receipt: super::detail_about(&reply.text(), &job.message) });
+            return Ending::Told(Delivery::Sent { receipt: super::detail_about(&reply.text(), job.addresses()) });
         }
         if !reply.is_passing() && !reply.is_final() {
             return Ending::Lost(doubt(&reply.text(), job));

@@ -176,7 +176,7 @@ impl Line<'_> {
     fn checked(&mut self, job: Job) -> Option<Job> {
         let refused = |reason, text: &str| Delivery::Refused { reason, detail: text.to_owned() };
         let message = &job.message;
-        if !message.permission.is_given() {
+        if !job.permission.is_given() {
             self.seat.end(job, Delivery::Unsent);
             return None;
         }
@@ -270,7 +270,7 @@ impl Line<'_> {
             Err(fault) => return (doubt(&fault.text(), job), false),
         };
         if reply.is_done() {
-            return (Delivery::Sent { receipt: detail_about(&reply.text(), &job.message) }, true);
+            return (Delivery::Sent { receipt: detail_about(&reply.text(), job.addresses()) }, true);
         }
         if !reply.is_passing() && !reply.is_final() {
             return (doubt(&reply.text(), job), false);
@@ -299,7 +299,7 @@ pub(super) fn goes_on(reply: &Reply<'_>) -> bool {
 
 /// Behind the content only an answer tells what became of it.
 pub(super) fn doubt(text: &str, job: &Job) -> Delivery {
-    Delivery::InDoubt { detail: detail_about(&format!("behind the content's end: {text}"), &job.message) }
+    Delivery::InDoubt { detail: detail_about(&format!("behind the content's end: {text}"), job.addresses()) }
 }
 
 /// What a reply that is not the expected one means.
@@ -312,7 +312,7 @@ pub(super) fn refused(seat: &Seat, reply: &Reply<'_>, reason: Refusal, job: &Job
             seat.spare_for(job);
         }
     }
-    let detail = detail_about(&reply.text(), &job.message);
+    let detail = detail_about(&reply.text(), job.addresses());
     match reply.code {
         // A login or its protection is missing (RFC 4954, section 6): the operator's to mend.
         530 | 538 => Delivery::Later { reason: Refusal::AuthFailed, detail, after: None },

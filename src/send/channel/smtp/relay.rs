@@ -24,7 +24,7 @@ use super::{
     domains::{Begun, Domains},
     line,
 };
-use crate::send::channel::{Delivery, Done, Envelope, Refusal};
+use crate::send::channel::{Delivery, Done, Mail, Permission, Refusal};
 
 /// Relays close idle connections after a minute or more; leaving first spares the next message a vain attempt.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -35,7 +35,8 @@ pub(super) const GROW_AFTER: usize = 16;
 
 /// A message on its way. What becomes of it is told once, even if the task that carries it breaks.
 pub(super) struct Job {
-    pub message: Envelope,
+    pub message: Mail,
+    pub permission: Permission,
     /// The end of its content may have gone out.
     pub at_stake: bool,
     /// A connection was lost under it before.
@@ -49,8 +50,22 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(tag: u64, message: Envelope, done: UnboundedSender<Done>) -> Self {
-        Self { message, at_stake: false, is_second: false, since: 0, begun: Begun::default(), tag, done: Some(done) }
+    pub fn new(tag: u64, (message, permission): (Mail, Permission), done: UnboundedSender<Done>) -> Self {
+        Self {
+            message,
+            permission,
+            at_stake: false,
+            is_second: false,
+            since: 0,
+            begun: Begun::default(),
+            tag,
+            done: Some(done),
+        }
+    }
+
+    /// From what of its text names people.
+    pub fn addresses(&self) -> [&str; 2] {
+        [&self.message.to, &self.message.from]
     }
 
     fn domain(&self) -> &str {

@@ -1,15 +1,21 @@
-//! `email`: one message for each row of the set, or for each person.
+//! `email`, `sms`, `http`: one message for each row of the set, or for each person.
 //!
 //! ```yaml
 //! email: {channel: newsletter, template: pre-trip, per: booking, recipient: booking.customer}
+//! sms: {channel: texts, template: pre-trip, to: booking.contact_phone}
 //! ```
 
 use super::{Compiled, Output, Place};
 use crate::{
-    api::{dataset::Category, duration::Duration, step},
+    api::{
+        dataset::Category,
+        duration::Duration,
+        medium::Medium,
+        step::{MessageStep, OnDoubt},
+    },
     plan::{
         Finding, Ref,
-        message::{self, Column, EmailPlan, Extra, Once},
+        message::{self, Column, Extra, MessagePlan, Once},
     },
     rule::{
         Path, Schema, check_path,
@@ -23,7 +29,8 @@ const RECIPIENT_HOPS_MAX: usize = 3;
 const EXPIRES_MARKETING: Duration = Duration::from_hours(24);
 const EXPIRES_TRANSACTIONAL: Duration = Duration::from_hours(84);
 
-pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
+pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
+    let word = medium.step();
     let (input, entity) = place.input()?;
     let bundle = place.bundle;
     let profile = &*bundle.dataset.profile.entity;
@@ -34,12 +41,12 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         Some(per) if per == entity.name => false,
         Some(per) => {
             let message = format!("`per` is `{}` or `profile`, not `{per}`", entity.name);
-            found.push(place.finding("email", "per", message));
+            found.push(place.finding(word, "per", message));
             false
         }
     };
-    let recipient = recipient(step, place, &entity.name, profile);
-    let ways = recipient.and_then(|recipient| Ways::compile(step, place, entity, recipient));
+    let recipient = recipient(word, step, place, &entity.name, profile);
+    let ways = recipient.and_then(|recipient| Ways::compile(medium, step, place, entity, recipient));
     let ways = ways.unwrap_or_else(|wrong| {
         found.extend(wrong);
         // What the template says of the person can be checked all the same.
@@ -50,10 +57,15 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         let dataset = &bundle.campaign.dataset;
         let message = format!("`once` looks back {within}, and dataset `{dataset}` keeps messages for {kept}");
         let hint = "raise the Dataset's `retention.messages`, or say `once: {ever: true}`, which needs none";
-        found.push(place.finding("email", "once.within", message).hint(hint));
+        found.push(place.finding(word, "once.within", message).hint(hint));
     }
-    if !bundle.channels.contains_key(&*step.channel) {
-        found.push(place.lost("email", "channel", "Channel", &step.channel));
+    match bundle.channels.get(&*step.channel) {
+        None => found.push(place.lost(word, "channel", "Channel", &step.channel)),
+        Some(channel) if !channel.carries(medium) => {
+            let message = format!("channel `{}` is {}, which carries no {word}", step.channel, channel.provider());
+            found.push(place.finding(word, "channel", message));
+        }
+        Some(_) => {}
     }
     if let Some(name) = bundle.channels.get(&*step.channel).and_then(|channel| channel.tracking.consent_topic.as_ref())
         && !bundle.dataset.topics.iter().any(|topic| topic.name == *name)
@@ -65,8 +77,8 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
     }
     let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
     let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
-    let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.email.as_ref());
-    let said = said(step, place, entity, &ways.recipient, is_marketing);
+    let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.of(medium));
+    let said = said(medium, step, place, entity, &ways.recipient, is_marketing);
     let (template, reads, extras) = match said {
         Ok(said) if found.is_empty() => said,
         said => {
@@ -76,7 +88,8 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
     };
     let Ways { recipient, to, locale } = ways;
     let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
-    let plan = EmailPlan {
+    let plan = MessagePlan {
+        medium,
         input: input.to_owned(),
         entity: entity.name.clone(),
         channel: step.channel.to_string(),
@@ -95,38 +108,51 @@ pub fn compile(step: &step::Email, place: &Place<'_>) -> Result<(Compiled, Vec<O
         expires_after: step.expires_after.unwrap_or(default_expiry),
         throttle: step.throttle.map(|t| t.per_second),
         record: step.record,
-        resends: step.on_doubt == step::OnDoubt::Resend,
+        resends: step.on_doubt == OnDoubt::Resend,
     };
-    Ok((Compiled::Email(Box::new(plan)), vec![]))
+    Ok((Compiled::Message(Box::new(plan)), vec![]))
 }
 
 /// From the item to the person, the address and the language.
 struct Ways {
     recipient: Path,
-    to: Path,
+    to: Option<Path>,
     locale: Option<Path>,
 }
 
 impl Ways {
     fn to(profile: &str) -> Self {
         let there = Path { hops: vec![], field: None, entity: profile.to_owned(), is_many: false };
-        Self { recipient: there.clone(), to: there, locale: None }
+        Self { recipient: there, to: None, locale: None }
     }
 
-    fn compile(step: &step::Email, place: &Place<'_>, entity: &Entity, recipient: Path) -> Result<Self, Vec<Finding>> {
-        let (dataset, schema) = (&place.bundle.dataset, place.schema);
+    fn compile(
+        medium: Medium,
+        step: &MessageStep,
+        place: &Place<'_>,
+        entity: &Entity,
+        recipient: Path,
+    ) -> Result<Self, Vec<Finding>> {
+        let (dataset, schema, word) = (&place.bundle.dataset, place.schema, medium.step());
         let profile = &*dataset.profile.entity;
-        let Some(text) = step.to.as_deref().or(dataset.profile.addresses.email.as_deref()) else {
-            let message = format!("dataset `{}` has no email address for the profile", place.bundle.campaign.dataset);
-            return Err(vec![place.finding("email", "to", message)]);
+        let own = dataset.profile.addresses.of(medium);
+        let to = match (&step.to, own) {
+            (Some(text), _) => Some(
+                check_path(text, schema, &entity.name)
+                    .map_err(|p| vec![Finding::of_problem(place.this, place.path(word, "to"), p)])?,
+            ),
+            (None, Some(text)) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
+            // Whom a request is about, its values say.
+            (None, None) if medium == Medium::Http => None,
+            (None, None) => {
+                let (dataset, medium) = (&place.bundle.campaign.dataset, medium.word());
+                let message = format!("dataset `{dataset}` has no {medium} address for the profile");
+                return Err(vec![place.finding(word, "to", message)]);
+            }
         };
-        let to = match &step.to {
-            Some(text) => check_path(text, schema, &entity.name)
-                .map_err(|p| vec![Finding::of_problem(place.this, place.path("email", "to"), p)])?,
-            None => recipient.join(&own_path(text, schema, profile, place)?),
-        };
-        if to.is_many || to.field_type(schema) != Some(FieldType::String) {
-            return Err(vec![place.finding("email", "to", format!("`{text}` must lead to one String field"))]);
+        if to.as_ref().is_some_and(|to| to.is_many || to.field_type(schema) != Some(FieldType::String)) {
+            let text = step.to.as_deref().or(own).unwrap_or_default();
+            return Err(vec![place.finding(word, "to", format!("`{text}` must lead to one String field"))]);
         }
         let locale = match &dataset.profile.locale {
             Some(text) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
@@ -140,17 +166,22 @@ type Said = (Template, Vec<Column>, Vec<Extra>);
 
 /// The template, with what it reads here.
 fn said(
-    step: &step::Email,
+    medium: Medium,
+    step: &MessageStep,
     place: &Place<'_>,
     entity: &Entity,
     recipient: &Path,
     is_marketing: bool,
 ) -> Result<Said, Vec<Finding>> {
-    let (bundle, schema) = (place.bundle, place.schema);
-    let lost = || vec![place.lost("email", "template", "MessageTemplate", &step.template)];
+    let (bundle, schema, word) = (place.bundle, place.schema, medium.step());
+    let lost = || vec![place.lost(word, "template", "MessageTemplate", &step.template)];
     let spec = bundle.templates.get(&*step.template).ok_or_else(lost)?;
     let owner = Ref::new("MessageTemplate", &step.template);
-    let template = Template::compile(spec).map_err(|problems| message::template_findings(&owner, problems))?;
+    if !Template::has(spec, medium) {
+        let message = format!("template `{}` has no section `{word}`", step.template);
+        return Err(vec![place.finding(word, "template", message)]);
+    }
+    let template = Template::compile(spec, medium).map_err(|problems| message::template_findings(&owner, problems))?;
     let enriched = place.inputs.first().map_or(&[][..], |input| &input.enriched);
     let profile = &*bundle.dataset.profile.entity;
     let scope = message::Scope { schema, item: &entity.name, profile, recipient, enriched };
@@ -172,7 +203,7 @@ fn said(
     Ok((template, reads, extras))
 }
 
-fn once(step: &step::Email) -> Once {
+fn once(step: &MessageStep) -> Once {
     match step.once.as_ref().map(|o| (o.within, o.ever)) {
         None => Once::BySchedule,
         Some((Some(within), _)) => Once::Within(within),
@@ -188,13 +219,19 @@ fn own_path(text: &str, schema: &Schema, profile: &str, place: &Place<'_>) -> Re
 }
 
 /// The to-one path from the item to the person: as named, or the only one there is.
-fn recipient(step: &step::Email, place: &Place<'_>, entity: &str, profile: &str) -> Result<Path, Vec<Finding>> {
+fn recipient(
+    word: &str,
+    step: &MessageStep,
+    place: &Place<'_>,
+    entity: &str,
+    profile: &str,
+) -> Result<Path, Vec<Finding>> {
     if let Some(text) = &step.recipient {
         let path = check_path(text, place.schema, entity)
-            .map_err(|problem| vec![Finding::of_problem(place.this, place.path("email", "recipient"), problem)])?;
+            .map_err(|problem| vec![Finding::of_problem(place.this, place.path(word, "recipient"), problem)])?;
         if path.is_many || path.field.is_some() || path.entity != profile {
             let message = format!("`{text}` must lead over to-one links to {profile}, the profile");
-            return Err(vec![place.finding("email", "recipient", message)]);
+            return Err(vec![place.finding(word, "recipient", message)]);
         }
         return Ok(path);
     }
@@ -214,7 +251,7 @@ fn recipient(step: &step::Email, place: &Place<'_>, entity: &str, profile: &str)
         _ => {
             let names: Vec<String> = ways.iter().map(|w| format!("{entity}.{}", w.hops.join("."))).collect();
             let message = format!("several paths lead from {entity} to {profile}: {}", names.join(", "));
-            Err(vec![place.finding("email", "recipient", message).hint("name one with `recipient`")])
+            Err(vec![place.finding(word, "recipient", message).hint("name one with `recipient`")])
         }
     }
 }

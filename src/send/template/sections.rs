@@ -1,0 +1,107 @@
+//! The sections of a template, one for each medium: which parts they have, and what is made of them.
+
+use super::{RenderError, Source, Words};
+use crate::{
+    api::{
+        medium::Medium,
+        template::{LocaleVariant, MessageTemplateSpec, NamedValue},
+    },
+    send::mime::one_line,
+};
+
+/// Every medium that a template can have a section for.
+pub const ALL: [Medium; 3] = [Medium::Email, Medium::Sms, Medium::Http];
+
+/// A name, and the text under it.
+type Part<'s> = (String, &'s str);
+
+/// Whether a section is a list of named parts, whose names the base decides.
+pub fn is_list(medium: Medium) -> bool {
+    matches!(medium, Medium::Postal | Medium::Http)
+}
+
+/// Each part of a section with its locale, its path in the manifest and its text; the base's first.
+pub fn of(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Source<'_>> {
+    let base = ("", "spec.".to_owned(), base(spec, medium));
+    let variants = spec.locales.iter().map(|(locale, spec)| {
+        let prefix = format!("spec.locales.{locale}.");
+        (locale.as_str(), prefix, variant(spec, medium))
+    });
+    let mut found = vec![];
+    for (locale, prefix, parts) in std::iter::once(base).chain(variants) {
+        for (index, (part, text)) in parts.into_iter().enumerate() {
+            let path = match is_list(medium) {
+                true => format!("{prefix}{}.{}[{index}].value", medium.step(), list(medium)),
+                false => format!("{prefix}{}.{part}", medium.step()),
+            };
+            found.push(Source { locale, part, path, text });
+        }
+    }
+    found
+}
+
+/// What the list of a section is called.
+fn list(medium: Medium) -> &'static str {
+    if medium == Medium::Postal { "columns" } else { "values" }
+}
+
+fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
+    match medium {
+        Medium::Email => spec
+            .email
+            .iter()
+            .flat_map(|email| {
+                some([("subject", Some(&email.subject)), ("text", email.text.as_ref()), ("html", email.html.as_ref())])
+            })
+            .collect(),
+        Medium::Sms => spec.sms.iter().flat_map(|sms| some([("text", Some(&sms.text))])).collect(),
+        Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
+        Medium::Push | Medium::Postal => vec![],
+    }
+}
+
+fn variant(spec: &LocaleVariant, medium: Medium) -> Vec<Part<'_>> {
+    match medium {
+        Medium::Email => spec
+            .email
+            .iter()
+            .flat_map(|email| {
+                some([
+                    ("subject", email.subject.as_ref()),
+                    ("text", email.text.as_ref()),
+                    ("html", email.html.as_ref()),
+                ])
+            })
+            .collect(),
+        Medium::Sms => spec.sms.iter().flat_map(|sms| some([("text", Some(&sms.text))])).collect(),
+        Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
+        Medium::Push | Medium::Postal => vec![],
+    }
+}
+
+fn some<'s, const N: usize>(parts: [(&'static str, Option<&'s String>); N]) -> impl Iterator<Item = Part<'s>> {
+    parts.into_iter().filter_map(|(part, text)| Some((part.to_owned(), text?.as_str())))
+}
+
+fn named(values: &[NamedValue]) -> impl Iterator<Item = Part<'_>> {
+    values.iter().map(|value| (value.name.to_string(), value.value.as_str()))
+}
+
+/// Makes the message of its parts; `order` are the names of a list, `part` gives one part in words.
+pub fn render(
+    medium: Medium,
+    order: &[String],
+    part: &dyn Fn(&str) -> Result<Option<String>, RenderError>,
+) -> Result<Words, RenderError> {
+    let one = |name: &str| part(name).map(Option::unwrap_or_default);
+    Ok(match medium {
+        // A line break in a subject would begin another header.
+        Medium::Email => Words::Mail { subject: one_line(&one("subject")?), text: part("text")?, html: part("html")? },
+        Medium::Sms => Words::Text(one("text")?),
+        Medium::Push => Words::Push { title: one_line(&one("title")?), body: one("body")?, data: Default::default() },
+        Medium::Postal | Medium::Http => {
+            let values = order.iter().map(|name| Ok((name.clone(), one(name)?)));
+            Words::Record(values.collect::<Result<_, RenderError>>()?)
+        }
+    })
+}

@@ -245,7 +245,7 @@ fn recipient(
         1 => Ok(ways.remove(0)),
         0 => Err(vec![
             place
-                .finding("email", "recipient", format!("no to-one links lead from {entity} to {profile}, the profile"))
+                .finding(word, "recipient", format!("no to-one links lead from {entity} to {profile}, the profile"))
                 .hint("name the path with `recipient`, or lead the set there with `changeEntity`"),
         ]),
         _ => {

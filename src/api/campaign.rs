@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, campaign_run::Totals, duration::Duration, name::Label, step::Step};
+use super::{NEVER_OBSERVED, campaign_run::Totals, duration::Duration, expect::Expect, name::Label, step::Step};
 
 /// A run's name is the campaign's, a dash and fourteen digits; a label value ends at 63 characters.
 pub const CAMPAIGN_NAME_CHARS_MAX: usize = 45;
@@ -55,11 +55,26 @@ pub struct CampaignSpec {
     /// What a run in flight does when its campaign is deleted.
     #[serde(default)]
     pub on_delete: OnDelete,
+    /// Earlier names of this campaign, whose history and fences it takes over: a rename sends nothing again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub formerly: Vec<Label>,
+    /// How many recipients a run has when nothing went wrong; outside, it is held and nothing is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     #[serde(default)]
     pub history: History,
     #[schemars(length(min = 1, max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<Step>,
+}
+
+impl CampaignSpec {
+    /// What the store may know a campaign of this name by: its name, and those that it had before.
+    pub fn names<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        [name].into_iter().chain(self.formerly.iter().map(|former| &**former))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -24,6 +24,7 @@ pub enum Reason {
     Completed,
     CompletedWithDoubt,
     NoSchedule,
+    Renamed,
     // What is under way or waits for a person.
     Loading,
     Pending,
@@ -59,7 +60,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Accepted,
         Self::Fresh,
         Self::Loaded,
@@ -71,6 +72,7 @@ impl Reason {
         Self::Completed,
         Self::CompletedWithDoubt,
         Self::NoSchedule,
+        Self::Renamed,
         Self::Loading,
         Self::Pending,
         Self::Planning,
@@ -115,6 +117,7 @@ impl Reason {
             Self::Completed => "Completed",
             Self::CompletedWithDoubt => "CompletedWithDoubt",
             Self::NoSchedule => "NoSchedule",
+            Self::Renamed => "Renamed",
             Self::Loading => "Loading",
             Self::Pending => "Pending",
             Self::Planning => "Planning",

@@ -170,6 +170,8 @@ async fn open_runs_to_look_at(world: &World, keys: &[Key]) -> store::Result<Vec<
         if let Some(run) = world.store.run(&key.namespace, &key.name).await?
             && run.state == store::campaign::State::Sending
             && !world.store.is_unfinished(run.run_day, run.no).await?
+            // One that is held goes on by a person's word.
+            && run.reason != "Held"
             && can_go_on(world, &run).await?
         {
             found.push(key.clone());

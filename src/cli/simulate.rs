@@ -14,7 +14,7 @@ use crate::{
             Calendar, Memory, Size, TAKES, Window,
             format::{COLUMNS, cells, html, ical, json, sections},
         },
-        count::{self, Moment},
+        count::{self, Accepted, Moment},
         tree::Tree,
     },
     source::{Key, Kind, admission::Sound},
@@ -122,7 +122,10 @@ fn instant(text: &str, zone: &TimeZone, is_end: bool) -> Result<Timestamp, End> 
 async fn remember(store: &Store, tree: &Tree) -> Result<BTreeMap<Key, Memory>, End> {
     let mut memory = BTreeMap::new();
     for key in tree.sound(Kind::Campaign) {
-        let runs = store.runs(&key.namespace, &key.name, RUNS).await?;
+        let Some(spec) = tree.campaign(&key.namespace, &key.name) else { continue };
+        let names: Vec<String> = spec.names(&key.name).map(str::to_owned).collect();
+        let known_as = store.known_as(&key.namespace, &names).await?;
+        let runs = store.runs(&key.namespace, &known_as, RUNS).await?;
         let has_ended =
             |run: &&Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
         let last = runs.iter().find(has_ended);
@@ -135,7 +138,7 @@ async fn remember(store: &Store, tree: &Tree) -> Result<BTreeMap<Key, Memory>, E
             (Err(why), None) => Size::Unknown(why),
         };
         let took = last.and_then(|run| Some(run.completed?.duration_since(run.created)));
-        let has_run = store.has_run_by_schedule(&key.namespace, &key.name).await?;
+        let has_run = store.has_run_by_schedule(&key.namespace, &known_as).await?;
         memory.insert(key.clone(), Memory { size: Some(size), took, has_run });
     }
     Ok(memory)
@@ -148,7 +151,7 @@ async fn count_now(store: &Store, tree: &Tree, key: &Key) -> Result<i64, String>
     let plan = bundle.compile(store.dialect()).map_err(|_| "it does not compile for this store".to_owned())?;
     let now = Clock::system().now();
     let moment = Moment { scheduled: now, now, sample_percent: None, rows_max: None };
-    let counted = count::count(store, (bundle, &plan), &BTreeMap::new(), moment).await?;
+    let counted = count::count(store, (bundle, &plan), &Accepted::default(), moment).await?;
     Ok(counted.channels.values().map(|messages| messages.entered).sum())
 }
 

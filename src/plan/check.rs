@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
-        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration, medium::Medium,
+        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration, expect::Expect, medium::Medium, name::Label,
     },
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
@@ -130,6 +130,10 @@ pub fn campaign(
         found.push(Finding::of_schedule(&this, "spec.schedule", wrong));
         None
     });
+    if let Some((field, why)) = spec.expect.as_ref().and_then(Expect::problem) {
+        found.push(Finding::new(&this, format!("spec.expect{field}"), why));
+    }
+    found.extend(former_names(&this, spec, library));
     let (bundle, missing) = Bundle::gather_some(namespace, name, spec, library);
     found.extend(missing);
     let Some(bundle) = bundle else {
@@ -139,6 +143,25 @@ pub fn campaign(
         Ok(plan) if found.is_empty() => Ok(Campaign { bundle, plan, timetable }),
         compiled => Err(with(found, compiled.err())),
     }
+}
+
+/// A name that is given up is one that no campaign has.
+fn former_names(this: &Ref, spec: &CampaignSpec, library: &dyn Library) -> Vec<Finding> {
+    let finding = |(index, former): (usize, &Label)| {
+        let at = format!("spec.formerly[{index}]");
+        if **former == *this.name {
+            return Some(Finding::new(this, at, "this is its name now"));
+        }
+        let again = spec.formerly.iter().position(|other| other == former) != Some(index);
+        if again {
+            return Some(Finding::new(this, at, format!("`{former}` is there twice")));
+        }
+        library.is_declared("Campaign", former).then(|| {
+            Finding::new(this, at, format!("campaign `{former}` is still declared: two cannot have its history"))
+                .hint("take it out here, or delete the other one")
+        })
+    };
+    spec.formerly.iter().enumerate().filter_map(finding).collect()
 }
 
 /// # Errors

@@ -150,6 +150,11 @@ pub trait Library {
     fn policy(&self, _name: &str) -> Option<ContactPolicySpec> {
         None
     }
+    /// Whether the manifests that are being looked at declare an object of that kind and name. What is only left of one that
+    /// is being deleted is not declared.
+    fn is_declared(&self, _kind: &str, _name: &str) -> bool {
+        false
+    }
     fn campaign(&self, _name: &str) -> Option<CampaignSpec> {
         None
     }
@@ -247,13 +252,20 @@ impl Bundle {
         self.campaign.steps.iter().enumerate().filter_map(of).collect()
     }
 
-    /// The text that the store keeps, and its hash. Personas are not of it: no run reads them.
+    /// What the store may know the campaign by.
+    pub fn names(&self) -> Vec<String> {
+        self.campaign.names(&self.name).map(str::to_owned).collect()
+    }
+
+    /// The text that the store keeps, and its hash. Personas are not of it: no run reads them. Nor is `expect`: a run is
+    /// weighed by what is declared when it is planned.
     ///
     /// # Errors
     /// If a spec cannot be written as JSON, which would be a fault of ours.
     pub fn revision(&self) -> Result<(String, String), serde_json::Error> {
         let mut read = self.clone();
         read.templates.values_mut().for_each(|template| template.personas.clear());
+        read.campaign.expect = None;
         let text = serde_json::to_string(&read)?;
         let hash: String = Sha256::digest(text.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
         Ok((hash, text))

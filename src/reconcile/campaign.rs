@@ -16,17 +16,21 @@ use crate::{
         campaign_run::Mode,
         condition::{self, Reason, Standing, whole_seconds},
     },
-    plan::{Bundle, Finding, Ref, check},
+    plan::{Bundle, Finding, Ref, audience::accepted, check},
     run::schedule::Timetable,
     send::gate::Gate,
     source::{Key, Kind, Weight, catalog::Object},
     store::{
         campaign::{Memory, NewRun, Origin, Run, State},
+        expect::Expected,
         home::Scope,
     },
 };
 
 const ACTIVE_SHOWN: usize = 10;
+/// How often it is looked whether a campaign of an earlier name is gone: while it goes, and while it stands.
+const FORMER_GOES: Duration = Duration::from_millis(200);
+const FORMER_STANDS: Duration = Duration::from_secs(2);
 
 /// A campaign that could start.
 struct Valid {
@@ -49,6 +53,10 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     if !object.is_held {
         world.source.hold(&object.key, true).await?;
     }
+    if let Some((standing, action)) = take_over(object, &spec, world).await? {
+        refuse(object, world, standing).await?;
+        return Ok(action);
+    }
     let mut memory = world.store.remember(&object.key.namespace, &object.key.name, world.clock.now()).await?;
     let before = memory.clone();
     // The name is back: what was held goes on. `suspend` holds also where the rest of the spec is wrong.
@@ -61,6 +69,17 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
         Ok(valid) => valid,
         Err(standing) => return refuse(object, world, standing).await,
     };
+    let accepted = match accepted(&object.annotations) {
+        Ok(accepted) => accepted,
+        Err(message) => return refuse(object, world, Standing::Stalled(Reason::Invalid, message)).await,
+    };
+    let expected = Expected { expect: spec.expect.clone(), accepted };
+    if world.store.declare_expected(&object.key.namespace, &object.key.name, &expected).await? {
+        // A run that was held may be what is expected now.
+        world
+            .queue
+            .wake(world.catalog.runs_of(&object.key.namespace, &object.key.name).into_iter().map(|r| r.key.clone()));
+    }
     if let Some(standing) = depends(object, &spec, &valid.bundle, world) {
         let is_settling = standing.message().starts_with("waits for");
         update_status(object, &valid, &memory, None, &standing, world).await?;
@@ -81,6 +100,26 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
             Action::Later(wait.unsigned_abs().min(LOOK_AHEAD_MAX))
         }
     })
+}
+
+/// Takes over from the names that the campaign had before, once nothing of them is there any more: what is left of a run's
+/// object would end the run, which goes on under the new name. Says what it waits for.
+async fn take_over(object: &Object, spec: &CampaignSpec, world: &World) -> Result<Option<(Standing, Action)>, Error> {
+    let (namespace, name) = (&object.key.namespace, &object.key.name);
+    for former in spec.formerly.iter().filter(|former| ***former != **name) {
+        let campaign = world.catalog.get(&Key::new(Kind::Campaign, namespace, former));
+        if let Some(left) = campaign.into_iter().chain(world.catalog.runs_of(namespace, former)).next() {
+            let message = format!("takes over from `{former}` once {} `{}` is deleted", left.key.kind, left.key.name);
+            let standing = Standing::Working(Reason::DependencyNotReady, message);
+            let action = if left.is_deleting { Action::Soon(FORMER_GOES) } else { Action::Later(FORMER_STANDS) };
+            return Ok(Some((standing, action)));
+        }
+        if world.store.take_over(namespace, former, name).await? {
+            let message = format!("took over the history and the fences of `{former}`");
+            world.source.event(&object.key, Weight::Normal, Reason::Renamed, &message).await;
+        }
+    }
+    Ok(None)
 }
 
 fn validate(object: &Object, spec: &CampaignSpec, world: &World) -> Result<Valid, Standing> {
@@ -321,6 +360,9 @@ async fn standing(
     Ok(match &valid.timetable {
         _ if stopped.is_some() => Standing::Ready(Reason::Stopped, format!("stopped: {}", stopped.unwrap_or_default())),
         _ if spec.suspend => Standing::Ready(Reason::Suspended, "suspended; nothing starts or is sent".to_owned()),
+        _ if let Some(held) = open.iter().find(|run| run.reason == "Held") => {
+            Standing::Ready(Reason::Running, format!("{} is held: {}", held.name, held.message))
+        }
         _ if !open.is_empty() => Standing::Ready(Reason::Running, format!("{} runs", open[0].name)),
         None => Standing::Ready(Reason::NoSchedule, "runs are made by hand".to_owned()),
         Some(table) => match next {

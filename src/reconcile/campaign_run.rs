@@ -141,6 +141,8 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
         }
         Progress::Held(audiences) => {
             world.queue.wake(audiences.iter().map(|a| Key::new(Kind::Audience, &run.namespace, a)));
+            // It says what its run is held by.
+            world.queue.wake([Key::new(Kind::Campaign, &run.namespace, &run.campaign)]);
             Action::Later(HELD_LOOK)
         }
         Progress::Waits | Progress::Cancels => Action::Soon(LOOK_AGAIN),
@@ -273,6 +275,7 @@ async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing,
         }
         State::Pending if run.reason == "Held" => Standing::Working(Reason::Held, run.message.clone()),
         State::Pending => Standing::Working(Reason::Planning, "the steps are being evaluated".to_owned()),
+        State::Sending if run.reason == "Held" => Standing::Working(Reason::Held, format!("{}; {sent}", run.message)),
         State::Sending => match run.resume {
             Some(at) if totals.waiting == 0 => {
                 Standing::Working(Reason::Waiting, format!("goes on at {}; {sent}", whole_seconds(at)))

@@ -47,6 +47,9 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
     }
     let mut all = Difference::default();
     for (removed, added) in renames(&found, &old, &new) {
+        if is_taken_over(head, removed, added) {
+            continue;
+        }
         let note = format!("it looks like {} renamed: names are identity", removed.name);
         found.entry(added).and_modify(|(_, words)| words.push(note));
         found
@@ -60,6 +63,17 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
             );
             all.notes.entry(added.clone()).or_default().push(note);
         }
+    }
+    for (former, name) in taken_over(head, &found) {
+        found
+            .entry(former)
+            .and_modify(|(_, words)| words.push(format!("`{}` takes over from it (`formerly`)", name.name)));
+        let note = format!(
+            "it takes over from `{}`: its history, `once`, what `incremental` took and its starts come along, and nobody \
+             gets anything again",
+            former.name
+        );
+        all.notes.entry(name.clone()).or_default().push(note);
     }
     for (key, because) in reached(head, &found) {
         all.touched.insert(key, because);
@@ -143,6 +157,21 @@ fn uses(bundle: &Bundle) -> BTreeSet<Key> {
     all.extend(of(Kind::ContactPolicy, &mut bundle.policies.keys()));
     all.insert(Key::new(Kind::Dataset, &bundle.namespace, &bundle.campaign.dataset));
     all
+}
+
+/// Whether a campaign of the head says that it was called otherwise `formerly`.
+fn is_taken_over(head: &Tree, former: &Key, name: &Key) -> bool {
+    let spec = head.campaign(&name.namespace, &name.name).filter(|_| former.kind == Kind::Campaign);
+    spec.is_some_and(|spec| former.namespace == name.namespace && spec.formerly.iter().any(|f| **f == *former.name))
+}
+
+/// Campaigns that are removed, and those that take over from them.
+fn taken_over<'k>(head: &'k Tree, found: &BTreeMap<&'k Key, (Change, Vec<String>)>) -> Vec<(&'k Key, &'k Key)> {
+    let removed = found.iter().filter(|(_, (change, _))| *change == Change::Removed).map(|(key, _)| *key);
+    let over = removed.filter_map(|former| {
+        Some((former, head.sound(Kind::Campaign).into_iter().find(|name| is_taken_over(head, former, name))?))
+    });
+    over.collect()
 }
 
 /// What was removed, and what of the same kind is new and much the same.

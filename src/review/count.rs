@@ -5,6 +5,7 @@
 //! which planning and sending tell it. What the store does not hold is unknown, with the reason, and never 0.
 
 mod both;
+mod expected;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use sea_query::{
 };
 
 pub use both::people_in_both;
+pub use expected::Verdict;
 
 use crate::{
     plan::{
@@ -28,11 +30,12 @@ use crate::{
         audiences::{self, Ground, Standing},
         engine::once_since,
         fault,
+        hold::Hold,
     },
     store::{
         self, Sql, Store,
         audience::Known,
-        campaign::Origin,
+        campaign::{Origin, Owner},
         entity::Place,
         ledger::granted,
         planning::{Fence, judged},
@@ -52,7 +55,8 @@ pub struct Counted {
     pub audiences: BTreeMap<String, i64>,
     pub negations: Vec<OnlyMissing>,
     /// Why the run would be held, whatever is counted here.
-    pub held: Vec<String>,
+    pub held: Vec<Hold>,
+    pub expected: Verdict,
     /// What is counted otherwise than a run might find it.
     pub notes: Vec<String>,
 }
@@ -104,15 +108,21 @@ enum Count {
     Negation(OnlyMissing),
 }
 
-/// The rows of a campaign, or why they are unknown: a sentence without a personal value. `accepted` are the sizes of
-/// audiences that a person let pass.
+/// The sizes that a person let pass.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    pub audiences: BTreeMap<String, i64>,
+    pub campaign: Option<i64>,
+}
+
+/// The rows of a campaign, or why they are unknown: a sentence without a personal value.
 pub async fn count(
     store: &Store,
     (bundle, plan): (&Bundle, &Plan),
-    accepted: &BTreeMap<String, i64>,
+    accepted: &Accepted,
     moment: Moment,
 ) -> Result<Counted, String> {
-    let known = known(store, bundle, plan, accepted).await.map_err(|e| said(&e))?;
+    let known = known(store, bundle, plan, &accepted.audiences).await.map_err(|e| said(&e))?;
     let ground = Ground::of(bundle, plan);
     let counted = audiences::counted(plan);
     let standing = audiences::stand(&ground, &counted, &known, (moment.scheduled, moment.now));
@@ -161,6 +171,7 @@ pub async fn count(
             }
         }
     }
+    all.expected = expected::weigh(store, bundle, &all, accepted.campaign, moment).await?;
     let by_statement = plan.sets.iter().filter(|set| set.sql_on_demand().is_some());
     all.notes.extend(
         by_statement.map(|set| {
@@ -386,7 +397,8 @@ impl<'a> Assembly<'a> {
         let Some(entries) = message.entries(schema, profile, dialect, self.keys(&message.input)) else { return };
         let origin = Origin::expected(&self.bundle.campaign);
         let since = once_since(message.once, self.bundle, origin, self.moment.now);
-        let owner = [&*self.bundle.namespace, &*self.bundle.name, &*step.name];
+        let campaigns = self.bundle.names();
+        let owner = Owner { namespace: &self.bundle.namespace, campaigns: &campaigns, step: &step.name };
         let judged = judged(entries, entity.key.len(), since.map(|since| Fence { owner, since }));
         let table = format!("preview_mail_{}", self.counts.len());
         self.table(&table, judged);

@@ -23,7 +23,8 @@ pub enum Progress {
     Paused,
     /// Its predecessor has not ended.
     Waits,
-    /// An audience that it uses is outside its guard or has not come yet; the audiences that were weighed.
+    /// An audience that it uses is outside its guard or has not come yet, or it is not what its campaign expects; the
+    /// audiences that were weighed.
     Held(Vec<String>),
     /// Its recipients are in the ledger; the audiences that were counted on the way.
     Planned(Vec<String>),

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sea_query::{Alias, Expr, SelectStatement};
 use tokio::sync::mpsc;
 
-use super::engine::Planned;
+use super::{engine::Planned, hold::Hold};
 use crate::{
     api::{
         DatasetSpec,
@@ -81,7 +81,7 @@ impl Held {
 
     /// An audience that was evaluated and is outside its guard.
     pub fn outside(name: &str, evaluated: Evaluated, is_own: bool, why: &str) -> Self {
-        Self { why: outside_guard(name, why), evaluated: Some((name.to_owned(), evaluated, is_own)) }
+        Self { why: outside_guard(name, why).to_string(), evaluated: Some((name.to_owned(), evaluated, is_own)) }
     }
 
     /// Notes it, now that the transaction in which it was found is gone.
@@ -110,8 +110,8 @@ pub async fn weigh(
         known.insert(set.name.clone(), tx.audience(ground.namespace, &set.name).await?);
     }
     let Standing { kept, guarded, held } = stand(ground, counted, &known, (scheduled, now));
-    if let Some(why) = held {
-        return Ok(Err(Held::because(why)));
+    if let Some(hold) = held {
+        return Ok(Err(Held::because(hold.to_string())));
     }
     let inputs = match ground.sets.inputs((ground.schema, ground.dialect), scheduled, &kept) {
         Ok(inputs) => inputs,
@@ -137,7 +137,7 @@ pub struct Standing<'a> {
     /// Those that are evaluated and weighed where the run begins.
     pub guarded: Vec<&'a Set>,
     /// Why the run is held, if it is.
-    pub held: Option<String>,
+    pub held: Option<Hold>,
 }
 
 /// Decides by what is `known` of each audience how a run finds it, and so does a preview.
@@ -156,7 +156,9 @@ pub fn stand<'a>(
             }
             // A run that starts at nine reads what was refreshed at nine.
             if known.last.is_some_and(|last| set.due(last.at, scheduled.min(now)).is_some()) {
-                standing.held.get_or_insert_with(|| format!("audience `{}` is due to be refreshed", set.name));
+                standing
+                    .held
+                    .get_or_insert_with(|| Hold::because(format!("audience `{}` is due to be refreshed", set.name)));
             }
             standing.kept.insert(set.name.clone(), stands);
         } else if known.is_guarded() && set.is_on_demand() && !counted.contains(&*set.name) {
@@ -167,8 +169,8 @@ pub fn stand<'a>(
 }
 
 /// Why a run does not begin, in words.
-pub fn outside_guard(name: &str, why: &str) -> String {
-    format!("audience `{name}` is outside its guard: {why}")
+pub fn outside_guard(name: &str, why: &str) -> Hold {
+    Hold::with(format!("audience `{name}` is outside its guard"), why)
 }
 
 /// Why a run does not begin, in words.

@@ -22,6 +22,7 @@ use crate::{
     rule::Inputs,
     run::{
         audiences::{self, Held},
+        expect,
         schedule::Timetable,
     },
     store::{
@@ -40,7 +41,8 @@ pub enum Planned {
     Done,
     /// It was no longer to be planned: another process did.
     Elsewhere,
-    /// An audience is outside its guard, or has not come yet: why, in words. Nothing of it stands.
+    /// An audience is outside its guard, or has not come yet; or the run is not what its campaign expects: why, in words.
+    /// Nothing of it stands.
     Held(String),
 }
 
@@ -59,6 +61,7 @@ pub async fn plan_run(
     if run.state == State::Sending && !tx.resume_run(run).await? {
         return Ok(Planned::Elsewhere);
     }
+    let before = expect::Before::of(&mut tx, run).await?;
     let mut evaluation = match Evaluation::of(tx, (bundle, plan), run, shards, now).await? {
         Ok(evaluation) => evaluation,
         Err(held) => return held.record(store, &run.namespace).await,
@@ -67,7 +70,10 @@ pub async fn plan_run(
         drop(evaluation);
         return held.record(store, &run.namespace).await;
     }
-    let is_dry = evaluation.is_dry;
+    let (is_dry, is_whole) = (evaluation.is_dry, evaluation.is_whole());
+    if !is_dry && let Some(why) = before.weigh(&mut evaluation.tx, (bundle, plan), run, (is_whole, now)).await? {
+        return Ok(Planned::Held(why));
+    }
     let mut tx = evaluation.close().await?;
     if run.state == State::Pending {
         let sourced = bundle.dataset.entities.iter().filter(|e| e.source.is_some()).map(|e| &*e.name);
@@ -138,6 +144,11 @@ impl<'a> Evaluation<'a> {
         let entered = tx.run_channels(run.no).await?.into_iter().collect();
         let is_dry = run.mode == "DryRun";
         Ok(Ok(Self { tx, bundle, plan, run, shards, now, inputs, is_dry, known, entered }))
+    }
+
+    /// Whether every step was evaluated: nothing is behind a `wait`.
+    fn is_whole(&self) -> bool {
+        self.known.values().all(|step| step.state == StepState::Done)
     }
 
     /// Keeps what is known, and when the run goes on.
@@ -321,6 +332,7 @@ impl<'a> Evaluation<'a> {
             channel: &message.channel,
             expires: expires(message, self.now),
             once_since: once_since(message.once, self.bundle, self.run.origin, self.now),
+            campaigns: &self.bundle.names(),
             shards: self.shards,
         };
         self.tx.plan_channel(&channel, &entries, self.now).await

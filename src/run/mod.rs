@@ -3,6 +3,8 @@
 pub mod advance;
 pub mod audiences;
 pub mod engine;
+pub mod expect;
 pub mod export;
 pub mod fault;
+pub mod hold;
 pub mod schedule;

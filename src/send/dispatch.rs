@@ -370,7 +370,11 @@ pub async fn signer(secrets: &dyn Secrets, namespace: &str, spec: &ChannelSpec) 
 pub async fn load_pinned(store: &Store, run: &Run) -> store::Result<(Bundle, Plan)> {
     let text = store.revision(&run.revision).await?;
     let text = text.ok_or_else(|| store::Error::Internal(format!("revision {} is gone", run.revision)))?;
-    let bundle: Bundle = serde_json::from_str(&text).map_err(|e| store::Error::Internal(e.to_string()))?;
+    let mut bundle: Bundle = serde_json::from_str(&text).map_err(|e| store::Error::Internal(e.to_string()))?;
+    if bundle.name != run.campaign {
+        // Its campaign was renamed while it ran, and all that is kept under the name it pinned has gone over to the other.
+        bundle.campaign.formerly.push(run.campaign.as_str().into());
+    }
     let plan = bundle.compile(store.dialect());
     let plan =
         plan.map_err(|found| store::Error::Internal(found.first().map(ToString::to_string).unwrap_or_default()))?;

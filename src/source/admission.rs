@@ -121,21 +121,24 @@ fn findings(
                 Err(found) => (found, None),
             };
             found.extend(plan::audience::check_export(&key.name, spec));
-            if let Err(message) = plan::audience::accepted(&manifest.annotations()) {
-                let path = format!("metadata.annotations.{}", crate::api::audience::ACCEPT_SIZE);
-                found.push(Finding::new(&this, path, message));
-            }
+            found.extend(accepted_size(&this, manifest));
             (found, sound)
         }
         Spec::Channel(spec) => (check::channel(&key.name, spec), None),
         Spec::MessageTemplate(spec) => (check::template(&key.name, spec), None),
         Spec::ContactPolicy(_) => (vec![], None),
         Spec::Campaign(spec) => match check::campaign(named, spec, &library, Dialect::Sqlite) {
-            Ok(campaign) => (vec![], Some(Sound::Campaign(Box::new(campaign)))),
-            Err(found) => (found, None),
+            Ok(campaign) => (accepted_size(&this, manifest), Some(Sound::Campaign(Box::new(campaign)))),
+            Err(found) => ([found, accepted_size(&this, manifest)].concat(), None),
         },
         Spec::CampaignRun(spec) => (check::run(named, spec, &library).err().unwrap_or_default(), None),
     }
+}
+
+fn accepted_size(this: &Ref, manifest: &Manifest) -> Vec<Finding> {
+    let wrong = plan::audience::accepted(&manifest.annotations()).err();
+    let path = format!("metadata.annotations.{}", crate::api::audience::ACCEPT_SIZE);
+    wrong.into_iter().map(|message| Finding::new(this, path.clone(), message)).collect()
 }
 
 /// The names of a Dataset that is wrong which mean something else than was meant, or nothing: what is said of them where

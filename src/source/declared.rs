@@ -224,6 +224,11 @@ impl Library for InNamespace<'_> {
         find!(self, Campaign, name, campaign)
     }
 
+    fn is_declared(&self, kind: &str, name: &str) -> bool {
+        let key = Kind::named(kind).map(|kind| Key::new(kind, self.namespace, name));
+        key.is_some_and(|key| self.declared.get(&key).is_some())
+    }
+
     fn is_wrong(&self, kind: &str, name: &str) -> bool {
         let key = Kind::named(kind).map(|kind| Key::new(kind, self.namespace, name));
         key.and_then(|key| self.declared.get(&key)).is_some_and(|entry| entry.is_wrong)

@@ -7,6 +7,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use sea_query::{Alias, Expr, ExprTrait};
 
 use super::{Bind, Error, Result, Row, Sql, Store, Tx, instant, micros};
 use crate::api::CampaignSpec;
@@ -56,6 +57,27 @@ impl FromStr for State {
     }
 }
 
+/// What is kept under the names of a campaign and its step. A campaign that was renamed has its earlier names, too: what
+/// was sent under them counts before anything else of the rename is done, in a preview as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    pub namespace: &'a str,
+    pub campaigns: &'a [String],
+    pub step: &'a str,
+}
+
+impl Owner<'_> {
+    /// Whether a row of a table with the columns `namespace`, `campaign` and `step` is its own.
+    pub(super) fn owns(self, table: &str) -> Expr {
+        let column = |name: &str| Expr::col((Alias::new(table), Alias::new(name)));
+        let campaign = match self.campaigns {
+            [one] => column("campaign").eq(one.as_str()),
+            all => column("campaign").is_in(all.iter().map(String::as_str)),
+        };
+        column("namespace").eq(self.namespace).and(campaign).and(column("step").eq(self.step))
+    }
+}
+
 /// Who asked for a run; `once` and the fences differ by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -93,7 +115,7 @@ pub struct Run {
     /// The run whose remainder this one sends.
     pub predecessor: Option<i64>,
     pub state: State,
-    /// How it ended, once it is done: a condition reason. `Held` of one that has not begun.
+    /// How it ended, once it is done: a condition reason. `Held` of one that has not begun, or does not go on.
     pub reason: String,
     pub message: String,
     pub delivers: Option<String>,
@@ -257,6 +279,18 @@ impl Store {
         self.fetch(Sql::composed(sql, binds)).await?.iter().map(run).collect()
     }
 
+    /// Which of a campaign's names, the newest first, the store knows it by; the newest where it knows none.
+    pub async fn known_as(&self, namespace: &str, names: &[String]) -> Result<String> {
+        let sql = "SELECT 1 FROM campaign WHERE namespace = $1 AND name = $2 UNION ALL \
+                   SELECT 1 FROM run WHERE namespace = $1 AND campaign = $2 LIMIT 1";
+        for name in names {
+            if self.fetch_one(Sql::new(sql).bind(namespace).bind(name)).await?.is_some() {
+                return Ok(name.clone());
+            }
+        }
+        Ok(names.first().cloned().unwrap_or_default())
+    }
+
     /// Whether this campaign ever ran by its schedule: `immediate` and `at` start once, whatever becomes of the object.
     pub async fn has_run_by_schedule(&self, namespace: &str, campaign: &str) -> Result<bool> {
         let sql = "SELECT no FROM run WHERE namespace = $1 AND campaign = $2 AND origin = 'Schedule' LIMIT 1";
@@ -285,9 +319,9 @@ impl Store {
         Ok(moved)
     }
 
-    /// Says why a run that has not begun is held.
+    /// Says why a run that has not begun, or does not go on behind its `wait`, is held.
     pub async fn note_held(&self, no: i64, message: &str) -> Result<()> {
-        let sql = "UPDATE run SET reason = 'Held', message = $2 WHERE no = $1 AND state = 'Pending'";
+        let sql = "UPDATE run SET reason = 'Held', message = $2 WHERE no = $1 AND state IN ('Pending', 'Sending')";
         self.execute(Sql::new(sql).bind(no).bind(message)).await?;
         Ok(())
     }
@@ -388,7 +422,7 @@ impl Tx {
 
     /// Takes up a run whose `wait` is over; false if another process did, or the run is no longer being sent.
     pub async fn resume_run(&mut self, run: &Run) -> Result<bool> {
-        let sql = "UPDATE run SET resume_us = NULL WHERE no = $1 AND state = 'Sending' AND resume_us = $2";
+        let sql = "UPDATE run SET resume_us = NULL, reason = '', message = '' WHERE no = $1 AND state = 'Sending' AND resume_us = $2";
         Ok(self.execute(Sql::new(sql).bind(run.no).bind(run.resume.map(micros))).await? == 1)
     }
 

@@ -17,6 +17,8 @@
 //! | [`files`] | which files were read, their rejects, how long it took |
 //! | [`audience`] | what is known of an audience, and the keys of those that are kept |
 //! | [`campaign`] | what is remembered under a campaign's name; runs and their states |
+//! | [`expect`] | what a campaign expects of its runs |
+//! | `rename` | what a campaign takes over from an earlier name |
 //! | [`planning`] | the work tables and the ledger rows of a run that begins |
 //! | [`progress`] | what `incremental` steps have taken |
 //! | [`claims`] | who works on what, and the work of those that died |
@@ -52,6 +54,7 @@ pub mod declared;
 pub mod doubt;
 pub mod entity;
 pub mod event;
+pub mod expect;
 pub mod fate;
 pub mod faults;
 pub mod feedback;
@@ -70,6 +73,7 @@ pub mod progress;
 pub mod readonly;
 pub mod recovery;
 pub mod remainder;
+mod rename;
 pub mod replica;
 pub mod retention;
 pub mod rows;

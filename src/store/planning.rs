@@ -7,7 +7,7 @@ use sea_query::{Alias, Expr, ExprTrait, JoinType, Query, SelectStatement};
 
 use super::{
     Bind, Result, Sql, Tx,
-    campaign::Run,
+    campaign::{Owner, Run},
     entity as tables,
     ledger::{Outcome, Part},
     micros,
@@ -23,6 +23,8 @@ pub struct ChannelStep<'a> {
     pub run: &'a Run,
     pub step_no: i64,
     pub step: &'a str,
+    /// The names of its campaign: the one that it has, and earlier ones.
+    pub campaigns: &'a [String],
     pub channel: &'a str,
     pub expires: Timestamp,
     /// `once`: nobody who got this step since then gets it again. Absent: every run may send again.
@@ -64,7 +66,8 @@ impl Tx {
             .bind(run.run_day)
             .bind(micros(step.expires));
         self.execute(add).await?;
-        let fence = step.once_since.map(|since| Fence { owner: [&run.namespace, &run.campaign, step.step], since });
+        let owner = Owner { namespace: &run.namespace, campaigns: step.campaigns, step: step.step };
+        let fence = step.once_since.map(|since| Fence { owner, since });
         let insert = Sql::around(
             "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason) WITH s AS (",
             &judged(source.clone(), 0, fence),
@@ -172,8 +175,7 @@ impl Tx {
 /// `once`: nobody who got this since then gets it again.
 #[derive(Clone, Copy, Debug)]
 pub struct Fence<'a> {
-    /// The namespace, the campaign and the step.
-    pub owner: [&'a str; 3],
+    pub owner: Owner<'a>,
     pub since: Timestamp,
 }
 
@@ -190,12 +192,17 @@ pub fn judged(source: SelectStatement, keys: usize, fence: Option<Fence<'_>>) ->
     let Some(Fence { owner, since }) = fence else {
         return select.column((Alias::new("e"), Alias::new("reason"))).to_owned();
     };
-    let mut on =
-        column("f", "item").equals((Alias::new("e"), Alias::new("item"))).and(column("f", "at_us").gte(micros(since)));
-    for (name, value) in ["namespace", "campaign", "step"].into_iter().zip(owner) {
-        on = on.and(column("f", name).eq(value));
+    let same_item = column("f", "item").equals((Alias::new("e"), Alias::new("item")));
+    if owner.campaigns.len() > 1 {
+        // Under each of its names an item may be fenced, and it enters once.
+        let mut fenced = Query::select();
+        fenced.column("item").from("once_fence").distinct();
+        fenced.and_where(owner.owns("once_fence")).and_where(Expr::col("at_us").gte(micros(since)));
+        select.join_subquery(JoinType::LeftJoin, fenced, Alias::new("f"), same_item);
+    } else {
+        let on = same_item.and(column("f", "at_us").gte(micros(since))).and(owner.owns("f"));
+        select.join_as(JoinType::LeftJoin, Alias::new("once_fence"), Alias::new("f"), on);
     }
-    select.join_as(JoinType::LeftJoin, Alias::new("once_fence"), Alias::new("f"), on);
     let sent = "CASE WHEN e.reason IS NOT NULL THEN e.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END";
     select.expr_as(Expr::cust(sent), Alias::new("reason")).to_owned()
 }

@@ -6,19 +6,20 @@
 use jiff::Timestamp;
 use sea_query::{Alias, Expr, ExprTrait, Query, SelectStatement};
 
-use super::{Bind, Result, Sql, Tx, campaign::Run, micros};
+use super::{
+    Bind, Result, Sql, Tx,
+    campaign::{Owner, Run},
+    micros,
+};
 
 const TABLE: &str = "incremental";
 
 /// Whether the row `q.item` was taken, `since` an instant (microseconds since the epoch), and with a mark that is not
-/// below its own. `owner` is the namespace, the campaign and the step.
-pub fn is_taken(owner: [&str; 3], since: Option<i64>, by_mark: bool) -> Expr {
+/// below its own.
+pub fn is_taken(owner: Owner<'_>, since: Option<i64>, by_mark: bool) -> Expr {
     let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
     let mut select = Query::select();
-    select.expr(Expr::cust("1")).from_as(Alias::new(TABLE), Alias::new("p"));
-    for (name, value) in ["namespace", "campaign", "step"].into_iter().zip(owner) {
-        select.and_where(column("p", name).eq(value));
-    }
+    select.expr(Expr::cust("1")).from_as(Alias::new(TABLE), Alias::new("p")).and_where(owner.owns("p"));
     select.and_where(column("p", "item").equals((Alias::new("q"), Alias::new("item"))));
     if let Some(since) = since {
         select.and_where(column("p", "at_us").gte(since));

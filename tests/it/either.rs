@@ -80,10 +80,27 @@ impl Place {
         self.ask("SELECT id || ' ' || name FROM PERSON ORDER BY id").await
     }
 
+    /// `campanile ARGS` on the store.
+    pub fn call(&self, args: &[&str]) -> Ran {
+        self.home.call(&self.args(args))
+    }
+
+    pub fn get(&self, kind: &str, name: &str) -> Value {
+        serde_json::from_str(&self.call(&["get", kind, name, "-o", "json"]).out).unwrap_or(Value::Null)
+    }
+
+    /// The status, the reason and the message of an object's condition.
+    pub fn condition(&self, kind: &str, name: &str, condition: &str) -> (String, String, String) {
+        let object = self.get(kind, name);
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|c| c["type"] == condition).unwrap_or_default();
+        let text = |part: &str| found[part].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+
     /// The dataset's status.
     pub fn status(&self) -> Value {
-        let ran = self.home.call(&self.args(&["get", "dataset", "town", "-o", "json"]));
-        serde_json::from_str::<Value>(&ran.out).unwrap()["status"].clone()
+        self.get("dataset", "town")["status"].clone()
     }
 
     /// The reason and the message of its condition.

@@ -82,6 +82,7 @@ async fn send(
         run: &run,
         step_no: 1,
         step: "mail",
+        campaigns: &[],
         channel: "out",
         expires: at(100),
         once_since: None,

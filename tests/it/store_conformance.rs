@@ -59,6 +59,7 @@ async fn planned(store: &Store, name: &str, n: i64, once: bool) -> Run {
         run: &run,
         step_no: 1,
         step: "mail",
+        campaigns: &["c".to_owned()],
         channel: "out",
         expires: at(1_000),
         once_since: once.then_some(at(-1_000)),

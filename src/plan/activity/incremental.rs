@@ -20,14 +20,16 @@ use crate::{
     },
     plan::{Finding, message::canonical},
     rule::{Dialect, FieldType, Path, Query, nearest, schema::Entity},
-    store::progress,
+    store::{campaign::Owner, progress},
 };
 
 pub struct Incremental {
     input: String,
     entity: String,
-    /// The namespace, the campaign and the step: what the state is kept under.
-    owner: [String; 3],
+    /// What the state is kept under.
+    namespace: String,
+    campaigns: Vec<String>,
+    step: String,
     field: Option<(Path, FieldType)>,
     window: Option<Duration>,
     has_rest: bool,
@@ -58,10 +60,18 @@ pub fn compile(step: &step::Incremental, place: &Place<'_>) -> Result<(Compiled,
         }
         _ => return Err(vec![wrong("field", "`by: Field` names its `field`, and only that does".to_owned())]),
     };
-    let owner = [place.bundle.namespace.clone(), place.bundle.name.clone(), place.step.to_owned()];
     let outputs = Output::with_rest(place, &entity.name, step.rest.as_ref(), "incremental", &entity.name);
     let (input, entity) = (input.to_owned(), entity.name.clone());
-    let compiled = Incremental { input, entity, owner, field, window: step.window, has_rest: step.rest.is_some() };
+    let compiled = Incremental {
+        input,
+        entity,
+        namespace: place.bundle.namespace.clone(),
+        campaigns: place.bundle.names(),
+        step: place.step.to_owned(),
+        field,
+        window: step.window,
+        has_rest: step.rest.is_some(),
+    };
     Ok((Compiled::Incremental(compiled), outputs))
 }
 
@@ -71,7 +81,7 @@ impl Incremental {
         let rows = self.items(ground, entity, (ground.input)(&self.input));
         let since = self.window.map(|window| since(ground.now, window));
         let column = |name: &str| Expr::col((Alias::new("q"), Alias::new(name)));
-        let owner = self.owner.each_ref().map(String::as_str);
+        let owner = Owner { namespace: &self.namespace, campaigns: &self.campaigns, step: &self.step };
         let is_new = match (self.field.is_some(), since) {
             (false, since) => Expr::not(progress::is_taken(owner, since, false)),
             (true, None) => column("mark").is_not_null().and(Expr::not(progress::is_taken(owner, None, true))),

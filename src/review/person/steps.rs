@@ -313,7 +313,10 @@ impl Walker<'_> {
         let bundle = self.bundle();
         let runs = match &self.run {
             Some(run) => vec![run.clone()],
-            None => self.store.runs(&bundle.namespace, &bundle.name, RUNS_MAX).await?,
+            None => {
+                let known_as = self.store.known_as(&bundle.namespace, &bundle.names()).await?;
+                self.store.runs(&bundle.namespace, &known_as, RUNS_MAX).await?
+            }
         };
         let mut fates = vec![];
         for run in runs.iter().filter(|run| run.planned.is_some() && run.retired.is_none()) {

@@ -21,7 +21,7 @@ use crate::{
         base::Base,
         change::{self, Difference},
         check,
-        count::{self, Counted, Moment},
+        count::{self, Accepted, Counted, Moment, Verdict},
         tree::Tree,
     },
     rule::Dialect,
@@ -123,7 +123,7 @@ impl Request<'_> {
             Some((tree, _)) => self.side(tree, key).await,
             None => None,
         };
-        let past = self.past(key).await.unwrap_or_default();
+        let past = self.past(&key.namespace, &head.pinned.0.names()).await.unwrap_or_default();
         let bundle = &head.pinned.0;
         let timetable = bundle.campaign.schedule.as_ref().and_then(|schedule| Timetable::of(schedule).ok());
         let mut view = CampaignView {
@@ -139,7 +139,18 @@ impl Request<'_> {
             ..CampaignView::default()
         };
         if let Ok(counted) = &head.counted {
-            view.held.clone_from(&counted.held);
+            view.held = counted.held.iter().map(|hold| self.telling.hold(hold)).collect();
+            match &counted.expected {
+                Verdict::Outside(hold) => view.held.push(self.telling.hold(hold)),
+                Verdict::Inside => view.notes.push("as many get it as `expect` says".to_owned()),
+                Verdict::Unknown(why) => view.notes.push(format!("whether `expect` holds is unknown: {why}")),
+                Verdict::NotDeclared if view.steps.iter().any(|step| step.messages.is_some()) => {
+                    view.notes.push(
+                        "it says nothing of how many it expects (`expect`): a run of any size is sent".to_owned(),
+                    );
+                }
+                Verdict::NotDeclared => {}
+            }
             view.notes.extend(counted.notes.iter().cloned());
             view.negations = counted.negations.iter().filter(|n| n.rows > 0).map(|n| self.negation(n)).collect();
         }
@@ -171,7 +182,7 @@ impl Request<'_> {
                     sample_percent: self.telling.sample_percent,
                     rows_max: self.rows_max,
                 };
-                count::count(store, (&bundle, &plan), &accepted(tree, &bundle), moment).await
+                count::count(store, (&bundle, &plan), &accepted(tree, key, &bundle), moment).await
             }
         };
         Some(Side { pinned: Arc::new((bundle, plan)), counted })
@@ -187,13 +198,15 @@ impl Request<'_> {
         bundle.audiences.iter().find(|(name, spec)| is_foreign(name, spec)).map(|(name, _)| name.clone())
     }
 
-    async fn past(&self, key: &Key) -> crate::store::Result<Past> {
+    /// What is kept under the first of a campaign's names that the store knows.
+    async fn past(&self, namespace: &str, names: &[String]) -> crate::store::Result<Past> {
         let Some(store) = self.store else { return Ok(Past::default()) };
-        let runs = store.runs(&key.namespace, &key.name, RUNS).await?;
+        let name = store.known_as(namespace, names).await?;
+        let runs = store.runs(namespace, &name, RUNS).await?;
         let has_ended =
             |run: &Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
         let mut past = Past {
-            has_run: store.has_run_by_schedule(&key.namespace, &key.name).await?,
+            has_run: store.has_run_by_schedule(namespace, &name).await?,
             open: runs.iter().filter(|run| run.state != State::Done).cloned().collect(),
             last: runs.into_iter().find(has_ended),
             ..Past::default()
@@ -270,16 +283,23 @@ impl Request<'_> {
 
     /// What becomes of a campaign that is deleted.
     async fn removed(&self, object: &mut ObjectChange) {
+        let is_former = |spec: &CampaignSpec| spec.formerly.iter().any(|former| **former == *object.name);
+        let campaigns = self.head.sound(Kind::Campaign).into_iter().filter(|key| key.namespace == object.namespace);
+        let heir = campaigns.filter(|key| self.head.campaign(&key.namespace, &key.name).is_some_and(is_former)).next();
+        let held = match heir {
+            Some(heir) => format!("what waits in it goes on under `{}`", heir.name),
+            None => "what waits in it is held (onDelete: Hold) until a campaign of this name is there again".to_owned(),
+        };
         let key = Key::new(Kind::Campaign, &object.namespace, &object.name);
         let spec: Option<&CampaignSpec> = self.base.and_then(|(tree, _)| tree.campaign(&key.namespace, &key.name));
-        let past = self.past(&key).await.unwrap_or_default();
+        let past = self.past(&key.namespace, std::slice::from_ref(&key.name)).await.unwrap_or_default();
         if past.open.is_empty() {
             object.words.push("no run of it is in flight".to_owned());
         }
         for run in &past.open {
             let words = match spec.map(|spec| spec.on_delete) {
                 Some(OnDelete::Cancel) => "what waits in it is cancelled (onDelete: Cancel)",
-                _ => "what waits in it is held (onDelete: Hold) until a campaign of this name is there again",
+                _ => &held,
             };
             object.words.push(format!("run `{}` is in flight: {words}", run.name));
         }
@@ -379,7 +399,8 @@ impl Request<'_> {
             if other == key || other.namespace != key.namespace || !is_same(&campaign.bundle) {
                 continue;
             }
-            let has_run = store.has_run_by_schedule(&other.namespace, &other.name).await.unwrap_or(false);
+            let known_as = store.known_as(&other.namespace, &campaign.bundle.names()).await.unwrap_or_default();
+            let has_run = store.has_run_by_schedule(&other.namespace, &known_as).await.unwrap_or(false);
             let Some(table) = campaign.timetable.as_ref().filter(|_| !campaign.bundle.campaign.suspend) else {
                 continue;
             };
@@ -426,15 +447,14 @@ fn reads(step: &crate::plan::Step) -> Vec<String> {
     reads
 }
 
-/// The sizes that a person let pass, by audience.
-fn accepted(tree: &Tree, bundle: &Bundle) -> BTreeMap<String, i64> {
+/// The sizes that a person let pass.
+fn accepted(tree: &Tree, campaign: &Key, bundle: &Bundle) -> Accepted {
+    let of = |key: &Key| audience::accepted(&tree.manifest(key)?.annotations()).ok()?;
     let sizes = bundle.audiences.keys().filter_map(|name| {
-        let manifest = tree.manifest(&Key::new(Kind::Audience, &bundle.namespace, name))?;
-        let annotations =
-            serde_json::from_value(manifest.object["metadata"]["annotations"].clone()).unwrap_or_default();
-        Some((name.clone(), audience::accepted(&annotations).ok()??))
+        let size = of(&Key::new(Kind::Audience, &bundle.namespace, name))?;
+        Some((name.clone(), size))
     });
-    sizes.collect()
+    Accepted { audiences: sizes.collect(), campaign: of(campaign) }
 }
 
 fn not_built() -> Vec<NotBuilt> {

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::run::hold::Hold;
+
 /// What strangers see no smaller number than, and what they see others rounded to: two of them are not to be subtracted.
 const CROWD: i64 = 10;
 
@@ -40,6 +42,13 @@ impl Telling {
             false if is_exact => Figure::Exact(n),
             false => Figure::About(n),
         }
+    }
+}
+
+impl Telling {
+    /// Why a run is held; its figures only where all others are exact.
+    pub fn hold(self, hold: &Hold) -> String {
+        if self.is_untrusted { hold.what.clone() } else { hold.to_string() }
     }
 }
 

@@ -284,8 +284,8 @@ impl Request<'_> {
     /// What becomes of a campaign that is deleted.
     async fn removed(&self, object: &mut ObjectChange) {
         let is_former = |spec: &CampaignSpec| spec.formerly.iter().any(|former| **former == *object.name);
-        let campaigns = self.head.sound(Kind::Campaign).into_iter().filter(|key| key.namespace == object.namespace);
-        let heir = campaigns.filter(|key| self.head.campaign(&key.namespace, &key.name).is_some_and(is_former)).next();
+        let mut campaigns = self.head.sound(Kind::Campaign).into_iter().filter(|key| key.namespace == object.namespace);
+        let heir = campaigns.find(|key| self.head.campaign(&key.namespace, &key.name).is_some_and(is_former));
         let held = match heir {
             Some(heir) => format!("what waits in it goes on under `{}`", heir.name),
             None => "what waits in it is held (onDelete: Hold) until a campaign of this name is there again".to_owned(),

@@ -12,6 +12,14 @@ use super::{
     name::{Label, Word},
 };
 
+mod email;
+mod fragment;
+
+pub use self::{
+    email::{EmailTemplate, EmailVariant},
+    fragment::Fragment,
+};
+
 /// Of a persona's values, as JSON.
 pub const PERSONA_BYTES_MAX: usize = 65_536;
 
@@ -37,7 +45,10 @@ pub const PERSONA_BYTES_MAX: usize = 65_536;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.email) || has(self.sms) || has(self.http)", "a template has at least one of email, sms, http"))]
+#[x_kube(validation = (
+    "has(self.email) || has(self.sms) || has(self.http) || has(self.fragments)",
+    "a template has at least one of email, sms, http, fragments"
+))]
 pub struct MessageTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailTemplate>,
@@ -45,6 +56,12 @@ pub struct MessageTemplateSpec {
     pub sms: Option<TextTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,
+    /// Pieces of words that parts of this template, and of others, include by name: `{% include "footer" %}` here,
+    /// `{% include "TEMPLATE/footer" %}` in others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub fragments: Vec<Fragment>,
     /// Variants by locale, such as `it` or `it-CH`; a part that a variant does not have falls back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
@@ -83,20 +100,6 @@ pub struct PersonaValue(pub serde_json::Value);
 // Its type is that of the field, which is in the Dataset: it is checked where a campaign uses the template.
 untyped!(PersonaValue);
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.text) || has(self.html)", "an email has text, html or both"))]
-pub struct EmailTemplate {
-    #[schemars(length(min = 1, max = 998))]
-    pub subject: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 262_144))]
-    pub text: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 262_144))]
-    pub html: Option<String>,
-}
-
 /// What a text message says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TextTemplate {
@@ -129,20 +132,11 @@ pub struct LocaleVariant {
     /// The values that differ; each is one of the base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,
-}
-
-/// The parts that differ in this locale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct EmailVariant {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 998))]
-    pub subject: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 262_144))]
-    pub text: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 262_144))]
-    pub html: Option<String>,
+    /// Fragments of this template as they are in this locale.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub fragments: Vec<Fragment>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

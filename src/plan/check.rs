@@ -4,10 +4,12 @@
 //! All that is wrong is found, not the first of it. What only follows from another object's being wrong says so
 //! ([`Finding::is_consequence`]).
 
+use std::collections::BTreeMap;
+
 use super::{
     Bundle, CIRCLE, Finding, INVALID_ADDRESS, Library, Plan, Ref,
     audience::{self, Sets},
-    dataset,
+    dataset, fragment,
     message::template_findings,
     missing_reference,
 };
@@ -79,11 +81,15 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
 }
 
 /// Whether its variables exist is known only where a campaign uses it.
-pub fn template(name: &str, spec: &MessageTemplateSpec) -> Vec<Finding> {
-    let this = Ref::new("MessageTemplate", name);
-    let mut found = template_findings(&this, Template::check(spec));
-    if !Medium::ALL.into_iter().any(|medium| Template::has(spec, medium)) {
-        found.push(Finding::new(&this, "spec", "a template has at least one of email, sms, http"));
+pub fn template((namespace, name): Named<'_>, spec: &MessageTemplateSpec, library: &dyn Library) -> Vec<Finding> {
+    let mut all = BTreeMap::new();
+    let mut found = fragment::gather((namespace, name), spec.clone(), library, &mut all);
+    if found.is_empty() {
+        found = template_findings(Template::check((name, spec), &all));
+    }
+    if spec.fragments.is_empty() && !Medium::ALL.into_iter().any(|medium| Template::has(spec, medium)) {
+        let message = "a template has at least one of email, sms, http, fragments";
+        found.push(Finding::new(&Ref::new("MessageTemplate", name), "spec", message));
     }
     found
 }

@@ -99,27 +99,25 @@ pub struct Scope<'a> {
     pub enriched: &'a [Enriched],
 }
 
-/// A template's own problems as findings of its object.
-pub fn template_findings(owner: &Ref, problems: Vec<TemplateProblem>) -> Vec<Finding> {
+/// A template's own problems as findings of its object, or of the one whose fragment it includes.
+pub fn template_findings(problems: Vec<TemplateProblem>) -> Vec<Finding> {
     problems
         .into_iter()
         .map(|p| {
-            let finding = Finding::new(owner, p.path, p.message).id("invalid-template");
+            let owner = Ref::new("MessageTemplate", &p.owner);
+            let finding = Finding::new(&owner, p.path, p.message).id("invalid-template");
             Finding { span: Some(p.span), hint: p.hint, ..finding }
         })
         .collect()
 }
 
 /// The columns behind the variables of a template; each name must be a field that can be reached.
-pub fn resolve_reads(
-    owner: &Ref,
-    reads: &[Read],
-    scope: &Scope<'_>,
-) -> Result<(Vec<Column>, Vec<Extra>), Vec<Finding>> {
+pub fn resolve_reads(reads: &[Read], scope: &Scope<'_>) -> Result<(Vec<Column>, Vec<Extra>), Vec<Finding>> {
     let (mut columns, mut extras, mut found) = (vec![], Extras::default(), vec![]);
     for read in reads {
         let finding = |at: &Read, (message, hint): Wrong| {
-            let finding = Finding::new(owner, &at.path, message).id("unknown-variable");
+            let owner = Ref::new("MessageTemplate", &at.owner);
+            let finding = Finding::new(&owner, &at.path, message).id("unknown-variable");
             Finding { span: Some(at.span.clone()), hint, ..finding }
         };
         let enriched = read.names.first().and_then(|first| extra::named(scope.enriched, first));

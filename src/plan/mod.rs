@@ -7,6 +7,7 @@ pub mod activity;
 pub mod audience;
 pub mod check;
 pub mod dataset;
+mod fragment;
 mod graph;
 pub mod message;
 
@@ -198,7 +199,7 @@ impl Bundle {
                 None => lost("ContactPolicy", name, format!("spec.policies[{index}]")),
             }
         }
-        let mut mentions = vec![];
+        let (mut mentions, mut unincluded) = (vec![], vec![]);
         for (index, step) in campaign.steps.iter().enumerate() {
             let at = |field: &str| format!("spec.steps[{index}].{}.{field}", step.activity.word());
             for (path, rule) in activity::rules_of(&step.activity) {
@@ -223,11 +224,15 @@ impl Bundle {
                     None => lost("Channel", &message.channel, at("channel")),
                 }
                 match library.template(&message.template) {
-                    Some(spec) => drop(templates.insert(message.template.to_string(), spec)),
+                    Some(spec) => {
+                        let named = (namespace, &*message.template);
+                        unincluded.extend(fragment::gather(named, spec, library, &mut templates));
+                    }
                     None => lost("MessageTemplate", &message.template, at("template")),
                 }
             }
         }
+        missing.extend(unincluded);
         let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);
         missing.extend(found);
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());

@@ -12,7 +12,7 @@ use crate::{
 
 pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> {
     let spec = object.spec::<MessageTemplateSpec>();
-    let standing = validate(object, &spec);
+    let standing = validate(object, &spec, world);
     let mut status: MessageTemplateStatus = object.status();
     status.observed_generation = object.generation;
     status.locales = spec.ok().map(|s| {
@@ -23,12 +23,13 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     Ok(Action::Await)
 }
 
-fn validate(object: &Object, spec: &Result<MessageTemplateSpec, String>) -> Standing {
+fn validate(object: &Object, spec: &Result<MessageTemplateSpec, String>, world: &World) -> Standing {
     let spec = match spec {
         Ok(spec) => spec,
         Err(message) => return Standing::Stalled(Reason::Invalid, message.clone()),
     };
-    let found = check::template(&object.key.name, spec);
+    let library = world.catalog.library(&object.key.namespace);
+    let found = check::template((&object.key.namespace, &object.key.name), spec, &library);
     if found.is_empty() {
         return Standing::Ready(Reason::Accepted, "the template compiles".to_owned());
     }

@@ -20,7 +20,7 @@ const fn warning(id: &'static str, about: &'static str) -> Rule {
 }
 
 /// Errors first, then warnings, each by name. `docs/review.md` shows the same table.
-pub const RULES: [Rule; 53] = [
+pub const RULES: &[Rule] = &[
     error("ambiguous-yaml", "a word or a number that kubectl reads otherwise than it looks"),
     error("circle", "steps, audiences or conditions that build on each other in turn"),
     error("declared-twice", "two objects of one kind and name"),
@@ -50,10 +50,10 @@ pub const RULES: [Rule; 53] = [
     warning("day-of-month-or-week", "a cron with a day of the month and one of the week: it comes on either"),
     warning("dkim-of-another-domain", "a DKIM domain that does not vouch for the sender's"),
     warning("frequent-starts", "a campaign that starts more often than once an hour"),
-    warning("html-only", "a mail without a text part"),
     warning("immediate-without-end", "`immediate` without `notAfter`: refused at live delivery"),
     warning("includes-missing", "a negation that lets in the rows without a value"),
     warning("leap-day", "a cron that comes on February 29 only"),
+    warning("locale-without-persona", "a variant of a template that no persona gets"),
     warning("needless-ignore", "an ignore that silences nothing, or names no warning"),
     warning("never-true", "conditions that contradict each other"),
     warning("no-sender-address", "Marketing mail without the sender's postal address"),
@@ -68,9 +68,11 @@ pub const RULES: [Rule; 53] = [
     warning("unencrypted", "a password sent over a connection that may be in clear"),
     warning("unescaped-value", "a value that is put into HTML as it is"),
     warning("unfilled-audience", "a saved audience that no campaign fills"),
+    warning("unlikely-locale", "a variant for a locale that is none"),
     warning("unreachable-branch", "a branch behind one that takes every row"),
     warning("unread-enrichment", "an `enrich` that no template reads"),
     warning("unused-audience", "an audience that nothing reads or exports"),
+    warning("unused-locale", "variants of a template for people whose language nobody knows"),
     warning("unused-parameter", "a parameter that the rule does not read"),
     warning("unused-template", "a template or channel that no campaign uses"),
     warning("wrong-persona", "a persona with a name or a value that the dataset does not have"),

@@ -3,9 +3,9 @@
 //! ```yaml
 //! kind: MessageTemplate
 //! spec:
-//!   email:                                 # a section for each medium that campaigns use it for
+//!   email:
 //!     subject: "Your film {{ film.title }} was due on {{ rental.due | date }}"
-//!     text: "Dear {{ customer.first_name | default('friend') }}, …"
+//!     text: "Dear {{ customer.first_name | default('friend') }}, … {% include 'parts/footer' %}"
 //!   locales:
 //!     it: {email: {subject: "…"}}          # it-CH reads it, too; the rest falls back
 //! ```
@@ -13,19 +13,48 @@
 //! A missing value prints as nothing and `default(…)` applies to it: missing values reach minijinja as *undefined*,
 //! because a null would print as `none`; [`value`] makes such values. What can be known beforehand is a problem of the
 //! template, not of each message: an unknown filter, a wrong date format, a field that is named only at run time.
+//!
+//! Everything that does not depend on the person is done once, in [`Template::compile`]: what falls back to what, fragments,
+//! MJML, the plain text of HTML that has none. Parts that come to the same words in several locales are compiled once.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `compile` | from parts to texts, locale by locale |
+//! | `sections` | the parts of each medium, and what is made of them |
+//! | `shelf` | what stands in a template, and where |
+//! | `compose` | a part with the fragments that it includes |
+//! | `reads`, `names` | what a part reads |
+//! | `veil`, `mjml`, `plain` | MJML and HTML with Jinja's tags out of the way |
+//! | `words` | a message's words for one person |
 
+mod compile;
+mod compose;
 mod filters;
+mod mjml;
 mod names;
+mod plain;
 mod reads;
 mod sections;
+mod shelf;
+mod tags;
+mod veil;
 mod words;
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use self::filters::Fault;
-pub use self::words::Words;
+use self::{
+    compile::Compiler,
+    filters::Fault,
+    sections::HTML,
+    shelf::{Form, Shelf, normal},
+};
+pub use self::{compile::Include, words::Words};
 use crate::{
     api::{medium::Medium, template::MessageTemplateSpec},
     send::mime::one_line,
@@ -38,10 +67,20 @@ const FUEL: u64 = 1_000_000;
 const PART_BYTES_MAX: usize = 1024 * 1024;
 /// Of the template's own words in an error.
 const EXCERPT_CHARS_MAX: usize = 60;
+const PREHEADER: &str = "preheader";
+const TEXT: &str = "text";
+/// Hidden in front of the words, and followed by what no mail program shows, so that they do not follow it there.
+const PREHEADER_OPEN: &str = "<div style=\"display:none;font-size:1px;line-height:1px;max-height:0;max-width:0;\
+    opacity:0;overflow:hidden;mso-hide:all\">";
+const PREHEADER_CLOSE: &str = "</div>";
+const PREHEADER_REST: &str = "&#847;&zwnj;&nbsp;";
+const PREHEADER_RESTS: usize = 40;
 
 /// What is wrong with a template, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateProblem {
+    /// The MessageTemplate whose words they are: that of a fragment, if they are one's.
+    pub owner: String,
     /// The path of the part in the MessageTemplate: `spec.email.subject`.
     pub path: String,
     /// Bytes in that part.
@@ -58,6 +97,8 @@ pub struct TemplateProblem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     pub names: Vec<String>,
+    /// The MessageTemplate in which it stands: that of a fragment, if it stands in one.
+    pub owner: String,
     /// The path of the part in the MessageTemplate.
     pub path: String,
     /// Bytes in that part.
@@ -69,9 +110,11 @@ pub struct Read {
 /// Why a message cannot be rendered. It shows the template's words, never a person's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderError {
-    /// Such as `subject`, or `values.name`.
+    /// Such as `subject`, or the name of a value.
     pub part: String,
+    /// In the part, or in the fragment that it includes.
     pub line: Option<usize>,
+    pub fragment: Option<String>,
     pub message: String,
     /// The expression, as its author wrote it.
     pub excerpt: Option<String>,
@@ -82,6 +125,9 @@ impl fmt::Display for RenderError {
         f.write_str(&self.part)?;
         if let Some(line) = self.line {
             write!(f, " in line {line}")?;
+        }
+        if let Some(fragment) = &self.fragment {
+            write!(f, " of {fragment}")?;
         }
         write!(f, ": {}", self.message)?;
         self.excerpt.iter().try_for_each(|excerpt| write!(f, " in `{excerpt}`"))
@@ -100,80 +146,103 @@ impl From<RenderError> for String {
 pub struct Template {
     medium: Medium,
     environment: Environment<'static>,
-    /// The parts that each locale has, and what the environment calls them; the empty locale is the base.
-    parts: BTreeMap<String, BTreeMap<String, String>>,
+    /// What each locale is written in, whether by its own words or by those that it falls back to. The empty one is the
+    /// base.
+    variants: BTreeMap<String, Variant>,
     /// The names of the base's parts, as written.
     order: Vec<String>,
+    texts: Vec<Compiled>,
     reads: Vec<Read>,
 }
 
-/// One part of a section in one locale.
-struct Source<'s> {
-    locale: &'s str,
-    part: String,
-    /// In the manifest.
+/// The texts of one locale by part, as indices.
+type Variant = BTreeMap<String, usize>;
+
+/// A text that minijinja knows by its number.
+struct Compiled {
+    name: String,
+    /// Where the author's words stand; empty for what is made of other words.
     path: String,
-    text: &'s str,
+    /// The variables that it reads, whoever wrote them.
+    names: BTreeSet<Vec<String>>,
+    lines: Vec<Line>,
+}
+
+/// From a place in a text on, the line of the author's words in which it stands.
+struct Line {
+    at: usize,
+    fragment: Option<String>,
+    number: usize,
+}
+
+/// A body that does not say something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// In the MessageTemplate.
+    pub path: String,
+    /// `html in it`
+    pub words: String,
 }
 
 impl Template {
     /// Whether a template says anything by a medium.
     pub fn has(spec: &MessageTemplateSpec, medium: Medium) -> bool {
-        sections::of(spec, medium).iter().any(|source| source.locale.is_empty())
+        sections::of(("", spec), medium).iter().any(|slot| slot.locale.is_empty())
     }
 
-    /// All that is wrong with a template, in the order of its sections and parts.
-    pub fn check(spec: &MessageTemplateSpec) -> Vec<TemplateProblem> {
-        sections::ALL.into_iter().filter_map(|medium| Self::compile(spec, medium).err()).flatten().collect()
+    /// All that is wrong with a template, in the order of its sections and parts, and with its fragments.
+    pub fn check(
+        (name, spec): (&str, &MessageTemplateSpec),
+        others: &BTreeMap<String, MessageTemplateSpec>,
+    ) -> Vec<TemplateProblem> {
+        let shelf = Shelf { name, spec, others };
+        let mut found = vec![];
+        for medium in sections::ALL {
+            let mut compiler = Compiler::of(shelf, medium);
+            compiler.compile();
+            compiler.check_fragments();
+            found.extend(compiler.problems.into_iter().filter(|problem| !found.contains(problem)).collect::<Vec<_>>());
+        }
+        found
     }
 
-    /// Compiles all parts of a section in all locales.
+    /// Compiles all parts of a section of the template `name` in all locales; `others` are those whose fragments it may
+    /// include.
     ///
     /// # Errors
     /// All that is wrong with it, in the order of its parts.
-    pub fn compile(spec: &MessageTemplateSpec, medium: Medium) -> Result<Self, Vec<TemplateProblem>> {
-        let (parts, order, reads) = (BTreeMap::new(), vec![], vec![]);
-        let mut template = Self { medium, environment: environment(medium), parts, order, reads };
-        let mut problems = vec![];
-        let mut keys = BTreeMap::new();
-        for source in sections::of(spec, medium) {
-            let key = normal(source.locale);
-            let first = keys.entry(key.clone()).or_insert(source.locale);
-            if *first != source.locale {
-                problems.push(source.problem(
-                    0..0,
-                    format!("locale `{}` is `{first}` written otherwise", source.locale),
-                    None,
-                ));
-                continue;
-            }
-            if key.is_empty() {
-                template.order.push(source.part.clone());
-            } else if sections::is_list(medium) && !template.order.contains(&source.part) {
-                let message = format!("the template itself has no `{}`, which this is a variant of", source.part);
-                problems.push(source.problem(0..0, message, None));
-            }
-            match reads::collect(&source, &template.environment) {
-                Ok(reads) => template.reads.extend(reads),
-                Err(found) => {
-                    problems.extend(found);
-                    continue;
-                }
-            }
-            let name = format!("{key}/{}", source.part);
-            match template.environment.add_template_owned(name.clone(), source.text.to_owned()) {
-                Ok(()) => {
-                    template.parts.entry(key).or_default().insert(source.part, name);
-                }
-                Err(error) => problems.push(source.syntax_problem(&error)),
-            }
-        }
+    pub fn compile(
+        (name, spec): (&str, &MessageTemplateSpec),
+        others: &BTreeMap<String, MessageTemplateSpec>,
+        medium: Medium,
+    ) -> Result<Self, Vec<TemplateProblem>> {
+        let mut compiler = Compiler::of(Shelf { name, spec, others }, medium);
+        compiler.compile();
+        let Compiler { template, problems, .. } = compiler;
         if problems.is_empty() { Ok(template) } else { Err(problems) }
     }
 
-    /// Every variable that the template really reads, in all its parts and locales.
+    /// Every variable that the template really reads, in all its parts and locales, and in the fragments that they include.
     pub fn reads(&self) -> &[Read] {
         &self.reads
+    }
+
+    /// The bodies of an email that do not read a variable, in any locale.
+    pub fn silent_about(&self, names: &[&str]) -> Vec<Silence> {
+        let mut found: Vec<Silence> = vec![];
+        for (locale, variant) in &self.variants {
+            for (part, word) in [(TEXT, "text"), (HTML, "html")] {
+                let Some(text) = variant.get(part).and_then(|index| self.texts.get(*index)) else { continue };
+                let is_said = text.names.iter().any(|read| read.iter().eq(names));
+                // What was made of a body says what that says.
+                if is_said || text.path.is_empty() || found.iter().any(|silence| silence.path == text.path) {
+                    continue;
+                }
+                let words = if locale.is_empty() { word.to_owned() } else { format!("{word} in {locale}") };
+                found.push(Silence { path: text.path.clone(), words });
+            }
+        }
+        found
     }
 
     /// Renders for a locale; `it-CH` falls back to `it` and then to the base, part by part.
@@ -181,39 +250,74 @@ impl Template {
     /// # Errors
     /// What failed, without a personal value.
     pub fn render(&self, locale: Option<&str>, context: &Value) -> Result<Words, RenderError> {
-        let locale = normal(locale.unwrap_or_default());
-        sections::render(self.medium, &self.order, &|part| self.part(part, &locale, context))
+        let variant = self.variants.get(&self.variant(locale));
+        let part = |part: &str| {
+            let index = variant.and_then(|variant| variant.get(part));
+            index.map(|index| self.text(part, *index, context)).transpose()
+        };
+        sections::render(self.medium, &self.order, &part)
     }
 
     /// The variant that a locale is written in, as it falls back; empty for the base.
     pub fn variant(&self, locale: Option<&str>) -> String {
         let mut locale = normal(locale.unwrap_or_default());
-        while !locale.is_empty() && !self.parts.contains_key(&locale) {
+        while !locale.is_empty() && !self.variants.contains_key(&locale) {
             locale.truncate(locale.rfind('-').unwrap_or(0));
         }
         locale
     }
 
-    fn part(&self, part: &str, locale: &str, context: &Value) -> Result<Option<String>, RenderError> {
-        let mut locale = locale;
-        let name = loop {
-            match self.parts.get(locale).and_then(|parts| parts.get(part)) {
-                Some(name) => break name,
-                None if locale.is_empty() => return Ok(None),
-                None => locale = locale.rfind('-').map_or("", |end| &locale[..end]),
-            }
+    fn text(&self, part: &str, index: usize, context: &Value) -> Result<String, RenderError> {
+        let fault = |message: &str| RenderError {
+            part: part.to_owned(),
+            line: None,
+            fragment: None,
+            message: message.to_owned(),
+            excerpt: None,
         };
-        let fault = |message: &str| {
-            let (part, message) = (part.to_owned(), message.to_owned());
-            RenderError { part, line: None, message, excerpt: None }
-        };
-        let template = self.environment.get_template(name).map_err(|_| fault("the part is gone"))?;
-        let rendered = template.render(context).map_err(|error| render_error(part, template.source(), &error))?;
+        let compiled = self.texts.get(index).ok_or_else(|| fault("the part is gone"))?;
+        let template = self.environment.get_template(&compiled.name).map_err(|_| fault("the part is gone"))?;
+        let rendered = template.render(context).map_err(|error| compiled.error(part, template.source(), &error))?;
         if rendered.len() > PART_BYTES_MAX {
             return Err(fault(&format!("it is longer than {PART_BYTES_MAX} bytes")));
         }
-        Ok(Some(rendered))
+        Ok(rendered)
     }
+}
+
+impl Compiled {
+    fn error(&self, part: &str, source: &str, error: &minijinja::Error) -> RenderError {
+        // minijinja's own detail may quote a value; its kind and our filters' words do not.
+        let fault = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Fault>());
+        let message = match (fault, error.kind()) {
+            (Some(fault), _) => fault.to_string(),
+            (None, ErrorKind::OutOfFuel) => "it takes too long or makes too much".to_owned(),
+            (None, kind) => kind.to_string(),
+        };
+        let at = error.range().map(|range| range.start);
+        let line = at.and_then(|at| self.lines.iter().rev().find(|line| line.at <= at));
+        let excerpt = error.range().and_then(|range| source.get(range)).map(one_line).filter(|text| !text.is_empty());
+        let excerpt = excerpt.map(|text| text.chars().take(EXCERPT_CHARS_MAX).collect());
+        RenderError {
+            part: part.to_owned(),
+            line: line.map(|line| line.number).or(error.line()),
+            fragment: line.and_then(|line| line.fragment.clone()),
+            message,
+            excerpt,
+        }
+    }
+}
+
+/// The other templates whose fragments a template includes.
+pub fn includes(name: &str, spec: &MessageTemplateSpec) -> Vec<Include> {
+    compile::includes(&Shelf { name, spec, others: &BTreeMap::new() })
+}
+
+/// What a template writes in HTML or MJML, each with its path.
+pub fn pages(name: &str, spec: &MessageTemplateSpec) -> Vec<(String, String)> {
+    let others = BTreeMap::new();
+    let all = compile::passages(&Shelf { name, spec, others: &others }).into_iter();
+    all.filter(|passage| passage.form != Form::Text).map(|page| (page.path, page.text.to_owned())).collect()
 }
 
 /// A template's value of JSON; nulls at every depth become missing values.
@@ -234,13 +338,11 @@ pub fn value(json: &serde_json::Value) -> Value {
     }
 }
 
-fn environment(medium: Medium) -> Environment<'static> {
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_fuel(Some(FUEL));
-    let is_html = move |name: &str| {
-        if medium == Medium::Email && name.ends_with("/html") { AutoEscape::Html } else { AutoEscape::None }
-    };
+    let is_html = |name: &str| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None };
     environment.set_auto_escape_callback(is_html);
     // It prints all that the message knows about the person.
     environment.remove_global("debug");
@@ -248,42 +350,7 @@ fn environment(medium: Medium) -> Environment<'static> {
     environment
 }
 
-/// `it_CH` as `it-ch`: locales are written in many ways, and fall back from the right.
-fn normal(locale: &str) -> String {
-    locale.trim().replace('_', "-").to_ascii_lowercase()
-}
-
-fn render_error(part: &str, source: &str, error: &minijinja::Error) -> RenderError {
-    // minijinja's own detail may quote a value; its kind and our filters' words do not.
-    let fault = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Fault>());
-    let message = match (fault, error.kind()) {
-        (Some(fault), _) => fault.to_string(),
-        (None, ErrorKind::OutOfFuel) => "it takes too long or makes too much".to_owned(),
-        (None, kind) => kind.to_string(),
-    };
-    let excerpt = error.range().and_then(|range| source.get(range)).map(one_line).filter(|text| !text.is_empty());
-    let excerpt = excerpt.map(|text| text.chars().take(EXCERPT_CHARS_MAX).collect());
-    RenderError { part: part.to_owned(), line: error.line(), message, excerpt }
-}
-
-impl Source<'_> {
-    fn problem(&self, span: Range<usize>, message: String, hint: Option<String>) -> TemplateProblem {
-        let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        TemplateProblem { path: self.path.clone(), span, line, column, message, hint }
-    }
-
-    fn syntax_problem(&self, error: &minijinja::Error) -> TemplateProblem {
-        let span = error.range().unwrap_or_else(|| {
-            let above = error.line().unwrap_or(1).saturating_sub(1);
-            let start = self.text.split_inclusive('\n').take(above).map(str::len).sum();
-            start..start
-        });
-        let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-        self.problem(span, format!("this is not a template: {message}"), None)
-    }
-}
-
+#[cfg(test)]
+mod html_tests;
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,7 @@ fn findings(
             (found, sound)
         }
         Spec::Channel(spec) => (check::channel(&key.name, spec), None),
-        Spec::MessageTemplate(spec) => (check::template(&key.name, spec), None),
+        Spec::MessageTemplate(spec) => (check::template(named, spec, &library), None),
         Spec::ContactPolicy(_) => (vec![], None),
         Spec::Campaign(spec) => match check::campaign(named, spec, &library, Dialect::Sqlite) {
             Ok(campaign) => (accepted_size(&this, manifest), Some(Sound::Campaign(Box::new(campaign)))),

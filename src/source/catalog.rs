@@ -128,9 +128,9 @@ fn affected(objects: &BTreeMap<Key, Arc<Object>>, key: &Key) -> Vec<Key> {
     let depends = |other: &Key| match key.kind {
         Kind::Dataset => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
         Kind::Audience => matches!(other.kind, Kind::Audience | Kind::Campaign | Kind::CampaignRun),
-        Kind::Channel | Kind::MessageTemplate | Kind::ContactPolicy => {
-            matches!(other.kind, Kind::Campaign | Kind::CampaignRun)
-        }
+        Kind::Channel | Kind::ContactPolicy => matches!(other.kind, Kind::Campaign | Kind::CampaignRun),
+        // Templates include fragments of others.
+        Kind::MessageTemplate => matches!(other.kind, Kind::MessageTemplate | Kind::Campaign | Kind::CampaignRun),
         Kind::Campaign => other.kind == Kind::CampaignRun,
         Kind::CampaignRun => other.kind == Kind::Campaign,
     };

@@ -56,6 +56,7 @@ mod stop_and_start;
 mod store_conformance;
 mod suppression;
 mod tables_of_others;
+mod templates;
 mod tracking;
 mod unsubscribe;
 mod upgrades;

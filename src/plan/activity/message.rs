@@ -176,18 +176,19 @@ fn said(
     let (bundle, schema, word) = (place.bundle, place.schema, medium.step());
     let lost = || vec![place.lost(word, "template", "MessageTemplate", &step.template)];
     let spec = bundle.templates.get(&*step.template).ok_or_else(lost)?;
-    let owner = Ref::new("MessageTemplate", &step.template);
     if !Template::has(spec, medium) {
         let message = format!("template `{}` has no section `{word}`", step.template);
         return Err(vec![place.finding(word, "template", message)]);
     }
-    let template = Template::compile(spec, medium).map_err(|problems| message::template_findings(&owner, problems))?;
+    let template = Template::compile((&step.template, spec), &bundle.templates, medium);
+    let template = template.map_err(message::template_findings)?;
     let enriched = place.inputs.first().map_or(&[][..], |input| &input.enriched);
     let profile = &*bundle.dataset.profile.entity;
     let scope = message::Scope { schema, item: &entity.name, profile, recipient, enriched };
-    let (reads, extras) = message::resolve_reads(&owner, template.reads(), &scope)?;
+    let (reads, extras) = message::resolve_reads(template.reads(), &scope)?;
     if let Some(read) = template.reads().iter().find(|read| read.names == [message::UNSUBSCRIBE_URL]) {
         let finding = |text: &str, hint: &str| {
+            let owner = Ref::new("MessageTemplate", &read.owner);
             let finding = Finding::new(&owner, &read.path, text).hint(hint);
             vec![Finding { span: Some(read.span.clone()), ..finding }]
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Look, Spot};
 use crate::{
     api::channel::{EmailChannel, Tls},
-    send::mime,
+    send::{mime, template},
     source::{
         Key, Kind,
         declared::Spec,
@@ -61,6 +61,12 @@ fn unused(look: &mut Look<'_>) {
             used.insert(Key::new(Kind::Channel, &owner.namespace, &message.channel));
             used.insert(Key::new(Kind::MessageTemplate, &owner.namespace, &message.template));
         }
+    }
+    for (owner, spec) in look.specs(Kind::MessageTemplate) {
+        let Spec::MessageTemplate(spec) = spec else { continue };
+        let others = template::includes(&owner.name, spec).into_iter().map(|include| include.template);
+        let others = others.filter(|other| *other != owner.name);
+        used.extend(others.map(|other| Key::new(Kind::MessageTemplate, &owner.namespace, &other)));
     }
     let unreadable = look.tree.unreadable_namespaces(&[Kind::Campaign]);
     for (key, _) in look.specs(Kind::Channel).chain(look.specs(Kind::MessageTemplate)) {

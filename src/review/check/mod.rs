@@ -7,6 +7,7 @@ mod audiences;
 mod campaigns;
 mod channels;
 mod datasets;
+mod locales;
 mod personas;
 mod rules;
 mod schedules;
@@ -89,6 +90,7 @@ pub fn warnings(tree: &Tree, now: Timestamp) -> (Vec<Diagnostic>, Vec<Diagnostic
     campaigns::look(&mut look);
     templates::look(&mut look);
     personas::look(&mut look);
+    locales::look(&mut look);
     rules::look(&mut look);
     let mut said = BTreeMap::new();
     for diagnostic in look.found {

@@ -2,12 +2,12 @@
 
 use super::{Look, Spot};
 use crate::{
-    api::{MessageTemplateSpec, channel::Sender, medium::Medium},
+    api::{channel::Sender, medium::Medium},
     plan::{
         check::Campaign,
         message::{MessagePlan, UNSUBSCRIBE_URL},
     },
-    send::providers::Letterhead,
+    send::{providers::Letterhead, template},
     source::{Key, Kind, declared::Spec},
 };
 
@@ -20,13 +20,8 @@ pub(super) fn look(look: &mut Look<'_>) {
     }
     for (key, spec) in look.specs(Kind::MessageTemplate) {
         let Spec::MessageTemplate(spec) = spec else { continue };
-        if spec.email.as_ref().is_some_and(|email| email.text.is_none() && email.html.is_some()) {
-            let message = "who reads mail as text gets none";
-            let hint = "add `text` beside `html`".to_owned();
-            look.warn("html-only", Spot::at(key, "spec.email.html"), message, Some(hint));
-        }
-        for (path, _, text) in bodies(spec).into_iter().filter(|(path, _, _)| path.ends_with(".html")) {
-            for at in as_it_is(text) {
+        for (path, text) in template::pages(&key.name, spec) {
+            for at in as_it_is(&text) {
                 let spot = Spot { key, path: &path, inside: Some(at..at + SAFE.len()) };
                 let message = "what a person wrote in this field becomes part of the page as it is";
                 look.warn("unescaped-value", spot, message, Some("leave `safe` out".to_owned()));
@@ -36,20 +31,19 @@ pub(super) fn look(look: &mut Look<'_>) {
 }
 
 fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, message: &MessagePlan) {
-    let (template, channel) = (&message.template_name, &message.channel);
-    let Some(spec) = checked.bundle.templates.get(template) else { return };
-    let key = Key::new(Kind::MessageTemplate, &campaign.namespace, template);
+    let (name, channel) = (&message.template_name, &message.channel);
+    let key = Key::new(Kind::MessageTemplate, &campaign.namespace, name);
     let is_reachable = checked.bundle.channels.get(channel).is_some_and(|channel| channel.public_url.is_some());
     let hint = if is_reachable {
         format!("write {{{{ {UNSUBSCRIBE_URL} }}}}")
     } else {
         format!("say `publicUrl` in Channel `{channel}`, and write {{{{ {UNSUBSCRIBE_URL} }}}}")
     };
-    if let Some((path, parts)) = lacking(spec, message, &[UNSUBSCRIBE_URL]) {
+    if let Some((path, parts)) = lacking(message, &[UNSUBSCRIBE_URL]) {
         let message = format!("Marketing mail without a link to unsubscribe: {parts}");
         look.warn("no-unsubscribe-link", Spot::at(&key, &path), message, Some(hint));
     }
-    if let Some((path, parts)) = lacking(spec, message, &["sender", "address"]) {
+    if let Some((path, parts)) = lacking(message, &["sender", "address"]) {
         let message = format!("Marketing mail without the sender's address: {parts}");
         let hint = "write {{ sender.address }}".to_owned();
         look.warn("no-sender-address", Spot::at(&key, &path), message, Some(hint));
@@ -57,8 +51,7 @@ fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, message: &
         let address = Letterhead::of(declared).sender.map(|Sender { address, .. }| address.trim());
         if address.is_none_or(str::is_empty) {
             let path = if declared.email.is_some() { "spec.email" } else { "spec.outbox" };
-            let message =
-                format!("Marketing mail goes out here, and {{{{ sender.address }}}} of `{template}` is empty");
+            let message = format!("Marketing mail goes out here, and {{{{ sender.address }}}} of `{name}` is empty");
             let hint = "say `sender: {name: …, address: …}`".to_owned();
             let key = Key::new(Kind::Channel, &campaign.namespace, channel);
             look.warn("no-sender-address", Spot::at(&key, path), message, Some(hint));
@@ -67,31 +60,11 @@ fn marketing(look: &mut Look<'_>, campaign: &Key, checked: &Campaign, message: &
 }
 
 /// The bodies that do not read a variable: the path of the first, and all in words.
-fn lacking(spec: &MessageTemplateSpec, message: &MessagePlan, names: &[&str]) -> Option<(String, String)> {
-    let reads = message.template.reads();
-    let has = |path: &str| reads.iter().any(|read| read.path == path && read.names == names);
-    let lacking: Vec<(String, String, &str)> = bodies(spec).into_iter().filter(|(path, _, _)| !has(path)).collect();
-    let words: Vec<&str> = lacking.iter().map(|(_, words, _)| words.as_str()).collect();
+fn lacking(message: &MessagePlan, names: &[&str]) -> Option<(String, String)> {
+    let silent = message.template.silent_about(names);
+    let words: Vec<&str> = silent.iter().map(|silence| silence.words.as_str()).collect();
     let words = words.join(", ");
-    lacking.into_iter().next().map(|(path, _, _)| (path, words))
-}
-
-/// Each body of mail with its path, in words, and its text.
-fn bodies(spec: &MessageTemplateSpec) -> Vec<(String, String, &str)> {
-    let base = spec.email.iter().flat_map(|email| {
-        let parts = [("text", &email.text), ("html", &email.html)];
-        parts.map(|(part, text)| (format!("spec.email.{part}"), part.to_owned(), text))
-    });
-    let variants = spec.locales.iter().filter_map(|(locale, variant)| Some((locale, variant.email.as_ref()?)));
-    let variants = variants.flat_map(|(locale, email)| {
-        let parts = [("text", &email.text), ("html", &email.html)];
-        let name = move |part: &str| (format!("spec.locales.{locale}.email.{part}"), format!("{part} in {locale}"));
-        parts.into_iter().map(move |(part, text)| {
-            let (path, words) = name(part);
-            (path, words, text)
-        })
-    });
-    base.chain(variants).filter_map(|(path, words, text)| Some((path, words, text.as_deref()?))).collect()
+    silent.into_iter().next().map(|first| (first.path, words))
 }
 
 const SAFE: &str = "safe";

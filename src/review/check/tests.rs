@@ -1,6 +1,8 @@
 use super::*;
 use crate::review::rules::RULES;
 
+const END: &str = "stop</a> {{ sender.address }}\"\n";
+
 /// Manifests of which nothing is to be said.
 const SHOP: &str = r#"apiVersion: campanile.dev/v1alpha1
 kind: Dataset
@@ -143,11 +145,20 @@ const CASES: &[Case] = &[
         &[("stop</a> {{ sender.address }}", "stop</a>"), ("<p>{{ customer.name }}: {{ bought }}</p>", "")],
         &["no-sender-address `\"<a href='{{ unsubscribe_url }}'>stop</a>\"`"],
     ),
+    (&[("    text: \"You bought {{ bought }} things. {{ unsubscribe_url }} {{ sender.address }}\"\n", "")], &[]),
     (
-        &[("    text: \"You bought {{ bought }} things. {{ unsubscribe_url }} {{ sender.address }}\"\n", "")],
+        &[(END, "stop</a> {{ sender.address }}\"\n  locales: {italian: {email: {subject: Ciao}}}\n")],
+        &["unlikely-locale `italian`", "unused-locale `italian`"],
+    ),
+    (
         &[
-            "html-only `\"<p>{{ customer.name }}: {{ bought }}</p><a href='{{ unsubscribe_url }}'>stop</a> {{ sender.address }}\"`",
+            ("  profile: {entity: customer,", "  profile: {entity: customer, locale: country,"),
+            (
+                END,
+                "stop</a> {{ sender.address }}\"\n  locales: {it: {email: {subject: Ciao}}, fr: {email: {subject: Salut}}}\n  personas: [{name: zoe, locale: it-CH}]\n",
+            ),
         ],
+        &["locale-without-persona `fr`"],
     ),
     (&[("<p>{{ customer.name }}", "<p>{{ customer.name | safe }}")], &["unescaped-value `safe`"]),
     (&[("<p>{{ customer.name }}", "<p>safe {{ customer.name }} | safe")], &[]),

@@ -5,7 +5,7 @@
 //! `{% for i in booking.items %}{{ i.price }}` reads `price` of each element of `booking.items`. A name that is set only
 //! in some cases is taken to be both, so that no read is missed; one too many is an error that the author sees.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use minijinja::{
     Environment, Value,
@@ -17,7 +17,9 @@ use minijinja::{
 };
 
 use super::{
-    Read, Source, TemplateProblem, filters,
+    Read, TemplateProblem,
+    compose::Composed,
+    filters,
     names::{Names, Scope, Way, extend},
 };
 use crate::rule::nearest;
@@ -63,13 +65,20 @@ const FILTERS: [&str; 28] = [
 const TESTS: [&str; 9] =
     ["defined", "undefined", "none", "odd", "even", "divisibleby", "startingwith", "endingwith", "in"];
 
-/// All that one part reads.
-pub(super) fn collect(source: &Source<'_>, environment: &Environment<'_>) -> Result<Vec<Read>, Vec<TemplateProblem>> {
-    let tree = parse(source.text, &source.part, SyntaxConfig::default())
+/// All that one part reads, with the fragments in it.
+pub(super) fn collect(source: &Composed<'_>, environment: &Environment<'_>) -> Result<Vec<Read>, Vec<TemplateProblem>> {
+    let tree = parse(&source.text, source.path(), SyntaxConfig::default())
         .map_err(|error| vec![source.syntax_problem(&error)])?;
     let mut walk = Walk { source, environment, nodes: vec![], problems: vec![], names: Names::default() };
     walk.statement(&tree);
     if walk.problems.is_empty() { Ok(walk.finish()) } else { Err(walk.problems) }
+}
+
+/// The names of all that a text of ours reads; none if it is no template.
+pub(super) fn names(text: &str, environment: &Environment<'_>) -> Option<BTreeSet<Vec<String>>> {
+    let source = Composed::ours_alone(text);
+    let found = collect(&source, environment).ok()?;
+    Some(found.into_iter().map(|read| read.names).collect())
 }
 
 /// A read, and the list of whose elements it is one.
@@ -79,7 +88,7 @@ struct Node {
 }
 
 struct Walk<'w> {
-    source: &'w Source<'w>,
+    source: &'w Composed<'w>,
     environment: &'w Environment<'w>,
     nodes: Vec<Node>,
     problems: Vec<TemplateProblem>,
@@ -439,7 +448,7 @@ impl Walk<'_> {
         if is_maybe && names.len() == 1 {
             return None;
         }
-        let read = Read { names, path: self.source.path.clone(), span: span_of(expr), elements: vec![] };
+        let read = self.source.read(names, span_of(expr));
         self.nodes.push(Node { of, read });
         Some(self.nodes.len() - 1)
     }
@@ -471,8 +480,8 @@ mod tests {
 
     #[test]
     fn suggestions_exist() {
-        let environment = super::super::environment(crate::api::medium::Medium::Email);
-        let source = Source { locale: "", part: "text".to_owned(), path: String::new(), text: "" };
+        let environment = super::super::environment();
+        let source = Composed::ours_alone("");
         let walk = Walk {
             source: &source,
             environment: &environment,

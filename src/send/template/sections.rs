@@ -1,6 +1,9 @@
 //! The sections of a template, one for each medium: which parts they have, and what is made of them.
 
-use super::{RenderError, Source, Words};
+use super::{
+    RenderError, Words,
+    shelf::{Form, Passage, Slot},
+};
 use crate::{
     api::{
         medium::Medium,
@@ -15,13 +18,17 @@ pub const ALL: [Medium; 3] = [Medium::Email, Medium::Sms, Medium::Http];
 /// A name, and the text under it.
 type Part<'s> = (String, &'s str);
 
+/// MJML is the HTML of a section in another form.
+pub const MJML: &str = "mjml";
+pub const HTML: &str = "html";
+
 /// Whether a section is a list of named parts, whose names the base decides.
 pub fn is_list(medium: Medium) -> bool {
     matches!(medium, Medium::Postal | Medium::Http)
 }
 
-/// Each part of a section with its locale, its path in the manifest and its text; the base's first.
-pub fn of(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Source<'_>> {
+/// Each part of a section of the template `owner`, with where it stands; the base's first.
+pub fn of<'s>((owner, spec): (&'s str, &'s MessageTemplateSpec), medium: Medium) -> Vec<Slot<'s>> {
     let base = ("", "spec.".to_owned(), base(spec, medium));
     let variants = spec.locales.iter().map(|(locale, spec)| {
         let prefix = format!("spec.locales.{locale}.");
@@ -34,7 +41,12 @@ pub fn of(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Source<'_>> {
                 true => format!("{prefix}{}.{}[{index}].value", medium.step(), list(medium)),
                 false => format!("{prefix}{}.{part}", medium.step()),
             };
-            found.push(Source { locale, part, path, text });
+            let (part, form) = match (medium, part.as_str()) {
+                (Medium::Email, MJML) => (HTML.to_owned(), Form::Mjml),
+                (Medium::Email, HTML) => (part, Form::Html),
+                _ => (part, Form::Text),
+            };
+            found.push(Slot { locale, part, passage: Passage { owner, path, text, form } });
         }
     }
     found
@@ -51,7 +63,13 @@ fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
             .email
             .iter()
             .flat_map(|email| {
-                some([("subject", Some(&email.subject)), ("text", email.text.as_ref()), ("html", email.html.as_ref())])
+                some([
+                    ("subject", Some(&email.subject)),
+                    ("preheader", email.preheader.as_ref()),
+                    ("text", email.text.as_ref()),
+                    (HTML, email.html.as_ref()),
+                    (MJML, email.mjml.as_ref()),
+                ])
             })
             .collect(),
         Medium::Sms => spec.sms.iter().flat_map(|sms| some([("text", Some(&sms.text))])).collect(),
@@ -68,8 +86,10 @@ fn variant(spec: &LocaleVariant, medium: Medium) -> Vec<Part<'_>> {
             .flat_map(|email| {
                 some([
                     ("subject", email.subject.as_ref()),
+                    ("preheader", email.preheader.as_ref()),
                     ("text", email.text.as_ref()),
-                    ("html", email.html.as_ref()),
+                    (HTML, email.html.as_ref()),
+                    (MJML, email.mjml.as_ref()),
                 ])
             })
             .collect(),
@@ -96,7 +116,7 @@ pub fn render(
     let one = |name: &str| part(name).map(Option::unwrap_or_default);
     Ok(match medium {
         // A line break in a subject would begin another header.
-        Medium::Email => Words::Mail { subject: one_line(&one("subject")?), text: part("text")?, html: part("html")? },
+        Medium::Email => Words::Mail { subject: one_line(&one("subject")?), text: part("text")?, html: part(HTML)? },
         Medium::Sms => Words::Text(one("text")?),
         Medium::Push => Words::Push { title: one_line(&one("title")?), body: one("body")?, data: Default::default() },
         Medium::Postal | Medium::Http => {

@@ -1,0 +1,63 @@
+//! What an email says: its words by part.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.text) || has(self.html) || has(self.mjml)",
+    "an email has text, html or mjml"
+))]
+#[x_kube(validation = (
+    "!(has(self.html) && has(self.mjml))",
+    "html or mjml, not both"
+))]
+#[x_kube(validation = (
+    "!has(self.preheader) || has(self.html) || has(self.mjml)",
+    "a preheader is hidden in HTML, and there is none"
+))]
+pub struct EmailTemplate {
+    #[schemars(length(min = 1, max = 998))]
+    pub subject: String,
+    /// What mail programs show behind the subject: hidden in front of the HTML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 998))]
+    pub preheader: Option<String>,
+    /// Absent, it is made of the HTML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub html: Option<String>,
+    /// MJML, which becomes the HTML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub mjml: Option<String>,
+}
+
+/// The parts that differ in this locale.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!(has(self.html) && has(self.mjml))",
+    "html or mjml, not both"
+))]
+pub struct EmailVariant {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 998))]
+    pub subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 998))]
+    pub preheader: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub html: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub mjml: Option<String>,
+}

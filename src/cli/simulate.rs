@@ -18,10 +18,7 @@ use crate::{
         tree::Tree,
     },
     source::{Key, Kind, admission::Sound},
-    store::{
-        Store,
-        campaign::{Run, State},
-    },
+    store::Store,
 };
 
 /// Of a campaign's runs, those in which the last one that ended by itself is looked for.
@@ -126,9 +123,7 @@ async fn remember(store: &Store, tree: &Tree) -> Result<BTreeMap<Key, Memory>, E
         let names: Vec<String> = spec.names(&key.name).map(str::to_owned).collect();
         let known_as = store.known_as(&key.namespace, &names).await?;
         let runs = store.runs(&key.namespace, &known_as, RUNS).await?;
-        let has_ended =
-            |run: &&Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
-        let last = runs.iter().find(has_ended);
+        let last = runs.iter().find(|run| run.has_ended_well());
         let size = match (count_now(store, tree, key).await, last) {
             (Ok(rows), _) => Size::Known(rows, "counted now".to_owned()),
             (Err(_), Some(run)) => {

@@ -47,7 +47,7 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
     }
     let mut all = Difference::default();
     for (removed, added) in renames(&found, &old, &new) {
-        if is_taken_over(head, removed, added) {
+        if head.takes_over(added, removed) {
             continue;
         }
         let note = format!("it looks like {} renamed: names are identity", removed.name);
@@ -64,7 +64,9 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
             all.notes.entry(added.clone()).or_default().push(note);
         }
     }
-    for (former, name) in taken_over(head, &found) {
+    let removed = found.iter().filter(|(_, (change, _))| *change == Change::Removed).map(|(key, _)| *key);
+    let taken_over: Vec<_> = removed.filter_map(|former| Some((former, head.heir(former)?))).collect();
+    for (former, name) in taken_over {
         found
             .entry(former)
             .and_modify(|(_, words)| words.push(format!("`{}` takes over from it (`formerly`)", name.name)));
@@ -157,21 +159,6 @@ fn uses(bundle: &Bundle) -> BTreeSet<Key> {
     all.extend(of(Kind::ContactPolicy, &mut bundle.policies.keys()));
     all.insert(Key::new(Kind::Dataset, &bundle.namespace, &bundle.campaign.dataset));
     all
-}
-
-/// Whether a campaign of the head says that it was called otherwise `formerly`.
-fn is_taken_over(head: &Tree, former: &Key, name: &Key) -> bool {
-    let spec = head.campaign(&name.namespace, &name.name).filter(|_| former.kind == Kind::Campaign);
-    spec.is_some_and(|spec| former.namespace == name.namespace && spec.formerly.iter().any(|f| **f == *former.name))
-}
-
-/// Campaigns that are removed, and those that take over from them.
-fn taken_over<'k>(head: &'k Tree, found: &BTreeMap<&'k Key, (Change, Vec<String>)>) -> Vec<(&'k Key, &'k Key)> {
-    let removed = found.iter().filter(|(_, (change, _))| *change == Change::Removed).map(|(key, _)| *key);
-    let over = removed.filter_map(|former| {
-        Some((former, head.sound(Kind::Campaign).into_iter().find(|name| is_taken_over(head, former, name))?))
-    });
-    over.collect()
 }
 
 /// What was removed, and what of the same kind is new and much the same.

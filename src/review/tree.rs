@@ -84,6 +84,17 @@ impl Tree {
         keys
     }
 
+    /// Whether campaign `name` says that it was called `former` before.
+    pub fn takes_over(&self, name: &Key, former: &Key) -> bool {
+        let spec = self.campaign(&name.namespace, &name.name).filter(|_| former.kind == Kind::Campaign);
+        spec.is_some_and(|spec| former.namespace == name.namespace && spec.formerly.iter().any(|f| **f == *former.name))
+    }
+
+    /// The campaign that takes over from one that was called `former`.
+    pub fn heir(&self, former: &Key) -> Option<&Key> {
+        self.sound(Kind::Campaign).into_iter().find(|name| self.takes_over(name, former))
+    }
+
     /// What was compiled of the audiences and campaigns that are right, by kind, namespace and name.
     pub fn checked(&self) -> &BTreeMap<Key, Sound> {
         &self.checked

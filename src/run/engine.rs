@@ -61,7 +61,6 @@ pub async fn plan_run(
     if run.state == State::Sending && !tx.resume_run(run).await? {
         return Ok(Planned::Elsewhere);
     }
-    let before = expect::Before::of(&mut tx, run).await?;
     let mut evaluation = match Evaluation::of(tx, (bundle, plan), run, shards, now).await? {
         Ok(evaluation) => evaluation,
         Err(held) => return held.record(store, &run.namespace).await,
@@ -71,8 +70,11 @@ pub async fn plan_run(
         return held.record(store, &run.namespace).await;
     }
     let (is_dry, is_whole) = (evaluation.is_dry, evaluation.is_whole());
-    if !is_dry && let Some(why) = before.weigh(&mut evaluation.tx, (bundle, plan), run, (is_whole, now)).await? {
-        return Ok(Planned::Held(why));
+    if !is_dry {
+        let (tx, entered) = (&mut evaluation.tx, &evaluation.entered);
+        if let Some(why) = expect::weigh(tx, (bundle, plan), run, entered, (is_whole, now)).await? {
+            return Ok(Planned::Held(why));
+        }
     }
     let mut tx = evaluation.close().await?;
     if run.state == State::Pending {

@@ -129,6 +129,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether it reached people and ended well: what a later run is compared with.
+    pub fn has_ended_well(&self) -> bool {
+        self.state == State::Done && self.mode == "Live" && self.reason.starts_with("Completed")
+    }
+
     /// Why nothing can be said or sent of its messages any more, if they were past their retention.
     pub fn retirement(&self) -> Option<String> {
         self.retired.map(|_| format!("the messages of run `{}` are no longer kept", self.name))
@@ -281,14 +286,24 @@ impl Store {
 
     /// Which of a campaign's names, the newest first, the store knows it by; the newest where it knows none.
     pub async fn known_as(&self, namespace: &str, names: &[String]) -> Result<String> {
-        let sql = "SELECT 1 FROM campaign WHERE namespace = $1 AND name = $2 UNION ALL \
-                   SELECT 1 FROM run WHERE namespace = $1 AND campaign = $2 LIMIT 1";
-        for name in names {
-            if self.fetch_one(Sql::new(sql).bind(namespace).bind(name)).await?.is_some() {
+        let [newest, former @ ..] = names else { return Ok(String::new()) };
+        // Most campaigns never had another name.
+        if former.is_empty() || self.knows(namespace, newest).await? {
+            return Ok(newest.clone());
+        }
+        for name in former {
+            if self.knows(namespace, name).await? {
                 return Ok(name.clone());
             }
         }
-        Ok(names.first().cloned().unwrap_or_default())
+        Ok(newest.clone())
+    }
+
+    /// Whether anything is kept under a campaign's name.
+    pub(super) async fn knows(&self, namespace: &str, campaign: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM campaign WHERE namespace = $1 AND name = $2 UNION ALL \
+                   SELECT 1 FROM run WHERE namespace = $1 AND campaign = $2 LIMIT 1";
+        Ok(self.fetch_one(Sql::new(sql).bind(namespace).bind(campaign)).await?.is_some())
     }
 
     /// Whether this campaign ever ran by its schedule: `immediate` and `at` start once, whatever becomes of the object.

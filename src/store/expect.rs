@@ -1,12 +1,12 @@
 //! What a campaign expects of its runs, and how many recipients they have.
 
-use sea_query::{Alias, Expr, ExprTrait, JoinType, Query, SelectStatement};
+use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use super::{
     Error, Result, Sql, Store, Tx,
     campaign::Run,
-    entity as tables,
     ledger::{Topic, granted},
+    remainder::keys_at,
     tally::ENTERED,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl Tx {
         self.fetch_one(last(namespace, campaign)).await?.map_or(Ok(None), |row| row.get(0))
     }
 
-    /// What entered the channel steps of a run before this transaction, and was not excluded since.
+    /// What has entered the channel steps of a run and is not excluded.
     pub async fn recipients_so_far(&mut self, run: &Run) -> Result<i64> {
         let sql = "SELECT CAST(coalesce(sum(CASE WHEN outcome = $3 THEN n WHEN outcome = 'Excluded' THEN -n ELSE 0 END), 0) AS BIGINT) \
                    FROM tally WHERE run_day = $1 AND run_no = $2";
@@ -94,20 +94,10 @@ pub fn waiting_at(
     topic: Option<Topic<'_>>,
     dialect: Dialect,
 ) -> SelectStatement {
-    let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
-    let channel = "rc.run_no = l.run_no AND rc.step_no = l.step_no";
-    let mut select = Query::select();
-    for (index, name) in entity.key.iter().enumerate() {
-        let value = tables::key_part(dialect, entity, index, "l.item");
-        select.expr_as(Expr::cust(value), Alias::new(&**name));
-    }
-    select
+    let column = |name: &str| Expr::col((Alias::new("l"), Alias::new(name)));
+    keys_at(run.no, step, entity, dialect)
         .expr_as(granted(topic, dialect), Alias::new("granted"))
-        .from_as(Alias::new("ledger"), Alias::new("l"))
-        .join_as(JoinType::InnerJoin, Alias::new("run_channel"), Alias::new("rc"), Expr::cust(channel))
-        .and_where(column("l", "run_day").eq(run.run_day))
-        .and_where(column("l", "run_no").eq(run.no))
-        .and_where(column("rc", "step").eq(step))
-        .and_where(column("l", "reason").is_null())
+        .and_where(column("run_day").eq(run.run_day))
+        .and_where(column("reason").is_null())
         .to_owned()
 }

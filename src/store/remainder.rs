@@ -33,6 +33,14 @@ impl Store {
 
 /// The keys of those whom a channel step of a run left out because the run was cancelled.
 pub fn left_by(run_no: i64, step: &str, entity: &Entity, dialect: Dialect) -> SelectStatement {
+    keys_at(run_no, step, entity, dialect)
+        .join_as(JoinType::InnerJoin, Alias::new("outcome"), Alias::new("o"), Expr::cust(same("o")))
+        .and_where(Expr::col((Alias::new("o"), Alias::new("outcome"))).eq("Cancelled"))
+        .to_owned()
+}
+
+/// The keys of all ledger rows `l` of a channel step of a run.
+pub(super) fn keys_at(run_no: i64, step: &str, entity: &Entity, dialect: Dialect) -> SelectStatement {
     let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
     let channel = "rc.run_no = l.run_no AND rc.step_no = l.step_no";
     let mut select = Query::select();
@@ -43,9 +51,7 @@ pub fn left_by(run_no: i64, step: &str, entity: &Entity, dialect: Dialect) -> Se
     select
         .from_as(Alias::new("ledger"), Alias::new("l"))
         .join_as(JoinType::InnerJoin, Alias::new("run_channel"), Alias::new("rc"), Expr::cust(channel))
-        .join_as(JoinType::InnerJoin, Alias::new("outcome"), Alias::new("o"), Expr::cust(same("o")))
         .and_where(column("l", "run_no").eq(run_no))
         .and_where(column("rc", "step").eq(step))
-        .and_where(column("o", "outcome").eq("Cancelled"))
         .to_owned()
 }

@@ -11,9 +11,7 @@ impl Store {
     ///
     /// What the new name has already stays; of two times the later counts.
     pub async fn take_over(&self, namespace: &str, former: &str, name: &str) -> Result<bool> {
-        let known = "SELECT 1 FROM campaign WHERE namespace = $1 AND name = $2 UNION ALL \
-                     SELECT 1 FROM run WHERE namespace = $1 AND campaign = $2 LIMIT 1";
-        if self.fetch_one(Sql::new(known).bind(namespace).bind(former)).await?.is_none() {
+        if !self.knows(namespace, former).await? {
             return Ok(false);
         }
         let mut tx = self.begin().await?;

@@ -203,12 +203,10 @@ impl Request<'_> {
         let Some(store) = self.store else { return Ok(Past::default()) };
         let name = store.known_as(namespace, names).await?;
         let runs = store.runs(namespace, &name, RUNS).await?;
-        let has_ended =
-            |run: &Run| run.state == State::Done && run.mode == "Live" && run.reason.starts_with("Completed");
         let mut past = Past {
             has_run: store.has_run_by_schedule(namespace, &name).await?,
             open: runs.iter().filter(|run| run.state != State::Done).cloned().collect(),
-            last: runs.into_iter().find(has_ended),
+            last: runs.into_iter().find(Run::has_ended_well),
             ..Past::default()
         };
         if let Some(run) = &past.last {
@@ -283,14 +281,11 @@ impl Request<'_> {
 
     /// What becomes of a campaign that is deleted.
     async fn removed(&self, object: &mut ObjectChange) {
-        let is_former = |spec: &CampaignSpec| spec.formerly.iter().any(|former| **former == *object.name);
-        let mut campaigns = self.head.sound(Kind::Campaign).into_iter().filter(|key| key.namespace == object.namespace);
-        let heir = campaigns.find(|key| self.head.campaign(&key.namespace, &key.name).is_some_and(is_former));
-        let held = match heir {
+        let key = Key::new(Kind::Campaign, &object.namespace, &object.name);
+        let held = match self.head.heir(&key) {
             Some(heir) => format!("what waits in it goes on under `{}`", heir.name),
             None => "what waits in it is held (onDelete: Hold) until a campaign of this name is there again".to_owned(),
         };
-        let key = Key::new(Kind::Campaign, &object.namespace, &object.name);
         let spec: Option<&CampaignSpec> = self.base.and_then(|(tree, _)| tree.campaign(&key.namespace, &key.name));
         let past = self.past(&key.namespace, std::slice::from_ref(&key.name)).await.unwrap_or_default();
         if past.open.is_empty() {

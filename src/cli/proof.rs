@@ -22,7 +22,7 @@ use super::{
     sending::GateArgs,
 };
 use crate::{
-    api::medium::Medium,
+    api::{channel::Way, medium::Medium},
     clock::Clock,
     plan::{Bundle, Plan},
     review::{
@@ -194,7 +194,7 @@ async fn send(
             return Ok(false);
         }
     };
-    let login = match spec.secret() {
+    let login = match spec.way().secret() {
         Some(reference) => declared.secret(namespace, &reference.name).await,
         None => None,
     };
@@ -204,7 +204,7 @@ async fn send(
     let id = format!("{step}-{}-{number}", now.as_microsecond());
     let path = home::outbox().join(&folder).join(format!("{id}.{}", written.content.file().0));
     let envelope = Envelope { id, content: written.content, folder, permission: Permission::default() };
-    let is_file = !providers.gate().is_open() || spec.outbox.is_some();
+    let is_file = !providers.gate().is_open() || matches!(spec.way(), Way::Outbox(_));
     match provider.deliver(envelope).await {
         Delivery::Sent { .. } if is_file => {
             put(format!("{step}, as {whom}: {}\n", path.display()).as_bytes())?;

@@ -15,7 +15,7 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
     let standing = validate(object, &spec);
     let mut status: ChannelStatus = object.status();
     status.observed_generation = object.generation;
-    status.provider = spec.ok().map(|spec| spec.provider().to_owned());
+    status.provider = spec.ok().map(|spec| spec.way().word().to_owned());
     status.delivers = Some(world.gate.word().to_owned());
     stand(&mut status.conditions, &standing, object, world.clock.now());
     world.write(object, status).await?;

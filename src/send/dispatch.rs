@@ -283,7 +283,7 @@ impl Dispatcher {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
         let (run, pinned, channel) = self.channel_of(part).await?;
         let spec = pinned.0.channels.get(&channel).ok_or_else(|| lost("a channel"))?;
-        let secret = match spec.secret() {
+        let secret = match spec.way().secret() {
             Some(reference) => self.secrets.secret(&run.namespace, &reference.name).await,
             None => None,
         };

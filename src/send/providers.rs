@@ -14,7 +14,10 @@ use super::{
     },
     gate::Gate,
 };
-use crate::api::{ChannelSpec, channel::Sender};
+use crate::api::{
+    ChannelSpec,
+    channel::{Sender, Way},
+};
 
 /// The values of a Secret.
 pub type Secret = BTreeMap<String, String>;
@@ -48,7 +51,7 @@ impl Providers {
     pub fn may_doubt(&self, spec: &ChannelSpec) -> bool {
         match &self.only {
             Some(provider) => provider.may_doubt(),
-            None => self.gate.is_open() && spec.outbox.is_none(),
+            None => self.gate.is_open() && !matches!(spec.way(), Way::Outbox(_)),
         }
     }
 
@@ -66,36 +69,52 @@ impl Providers {
         if let Some(provider) = &self.only {
             return Ok(provider.clone());
         }
-        let Some(email) = spec.email.as_ref().filter(|_| self.gate.is_open()) else {
+        let way = spec.way();
+        if !self.gate.is_open() || matches!(way, Way::Outbox(_)) {
             return Ok(Arc::new(Outbox::new(&self.outbox)));
-        };
-        let login = match (&email.smtp.secret_ref, secret) {
+        }
+        let secret = match (way.secret(), secret) {
             (None, _) => None,
-            (Some(_), Some(secret)) => {
-                let value =
-                    |key: &str| secret.get(key).cloned().ok_or_else(|| format!("its secret has no key `{key}`"));
-                Some((value("username")?, value("password")?))
-            }
+            (Some(_), Some(secret)) => Some(secret),
             (Some(reference), None) => return Err(format!("there is no Secret `{}`", reference.name)),
         };
         // A rotated password or an edited host makes another pool; the old one ends with its last message.
-        let identity = format!("{namespace}/{name} {spec:?} {login:?}");
+        let identity = format!("{namespace}/{name} {spec:?} {secret:?}");
         let mut open = self.open.lock().map_err(|_| "the providers are gone".to_owned())?;
         let prefix = format!("{namespace}/{name} ");
         open.retain(|key, _| !key.starts_with(&prefix) || *key == identity);
-        let provider = open.entry(identity).or_insert_with(|| {
-            Arc::new(Smtp::new(Settings {
-                host: email.smtp.host.clone(),
-                port: email.smtp.port,
-                tls: email.smtp.tls,
-                login,
-                connections: usize::from(spec.connections),
-                timeouts: Timeouts::default(),
-                roots: self.roots.clone(),
-            }))
-        });
-        Ok(provider.clone())
+        if let Some(provider) = open.get(&identity) {
+            return Ok(provider.clone());
+        }
+        let provider = self.connect(way, usize::from(spec.connections), secret)?;
+        open.insert(identity, provider.clone());
+        Ok(provider)
     }
+
+    /// One arm for each provider.
+    fn connect(&self, way: Way<'_>, connections: usize, secret: Option<&Secret>) -> Result<Arc<dyn Channel>, String> {
+        Ok(match way {
+            Way::Outbox(_) => Arc::new(Outbox::new(&self.outbox)),
+            Way::Smtp(email) => {
+                let login =
+                    secret.map(|secret| Ok::<_, String>((value(secret, "username")?, value(secret, "password")?)));
+                Arc::new(Smtp::new(Settings {
+                    host: email.smtp.host.clone(),
+                    port: email.smtp.port,
+                    tls: email.smtp.tls,
+                    login: login.transpose()?,
+                    connections,
+                    timeouts: Timeouts::default(),
+                    roots: self.roots.clone(),
+                }))
+            }
+        })
+    }
+}
+
+/// A value of a Secret.
+fn value(secret: &Secret, key: &str) -> Result<String, String> {
+    secret.get(key).cloned().ok_or_else(|| format!("its secret has no key `{key}`"))
 }
 
 /// What a channel puts on every message.
@@ -108,14 +127,13 @@ pub struct Letterhead<'a> {
 
 impl<'a> Letterhead<'a> {
     pub fn of(spec: &'a ChannelSpec) -> Self {
-        match (&spec.email, &spec.outbox) {
-            (Some(email), _) => {
+        match spec.way() {
+            Way::Smtp(email) => {
                 Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
             }
-            (None, Some(outbox)) => {
+            Way::Outbox(outbox) => {
                 Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() }
             }
-            (None, None) => Self { from: "", reply_to: None, sender: None },
         }
     }
 }

@@ -62,7 +62,7 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
     match bundle.channels.get(&*step.channel) {
         None => found.push(place.lost(word, "channel", "Channel", &step.channel)),
         Some(channel) if !channel.carries(medium) => {
-            let message = format!("channel `{}` is {}, which carries no {word}", step.channel, channel.provider());
+            let message = format!("channel `{}` is {}, which carries no {word}", step.channel, channel.way().word());
             found.push(place.finding(word, "channel", message));
         }
         Some(_) => {}

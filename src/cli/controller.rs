@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     files::{
         Arrivals,
-        reach::{AllowedSchema, AllowedUrl, Reach},
+        reach::{AllowedSchema, Reach},
     },
     reconcile::{self, Loaded, Queue, World},
     send::dispatch::Dispatcher,
@@ -40,10 +40,6 @@ pub struct Args {
     /// Where relative file URLs of datasets begin.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// URLs that datasets may read: `NAMESPACE=PREFIX`, or `PREFIX` for every namespace; none unless said. A prefix that
-    /// names a host lets it have a private address.
-    #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
-    allow_url: Vec<AllowedUrl>,
     /// Database schemas whose tables datasets may read: `NAMESPACE=SCHEMA`, or `SCHEMA` for every namespace; none unless said.
     #[arg(long, value_name = "[NAMESPACE=]SCHEMA")]
     allow_table: Vec<AllowedSchema>,
@@ -109,7 +105,7 @@ async fn start(args: Args) -> Result<End, End> {
         not_mine,
         loaded: Loaded::default(),
         arrivals: Arrivals::default(),
-        reach: Arc::new(Reach { is_cluster: true, urls: args.allow_url, tables: args.allow_table }),
+        reach: Arc::new(Reach { is_cluster: true, urls: args.send.gate.allow_url.clone(), tables: args.allow_table }),
         secrets: cluster.clone(),
     });
     cluster.attach(&world);
@@ -129,7 +125,7 @@ async fn start(args: Args) -> Result<End, End> {
     let mut sending = None;
     if is_mine {
         args.listen.listen(&store, clock, cluster.clone()).await?;
-        let providers = args.send.gate.providers(args.outbox)?;
+        let providers = args.send.gate.providers(args.outbox, world.reach.clone(), clock)?;
         let dispatcher =
             Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));
         tokio::spawn(dispatcher.clone().run());

@@ -113,7 +113,7 @@ async fn prove(args: Args) -> Result<End, End> {
         let message = format!("these are {} proofs, and at most {PROOFS_MAX} are sent at once", proofs.len());
         return Err(wrong(message, Some("choose a step with --step")));
     }
-    let providers = args.gate.providers(home::outbox())?;
+    let providers = args.gate.providers(home::outbox(), args.gate.reach(false), Clock::system())?;
     let mut are_all_sent = true;
     for (index, proof) in proofs.iter().enumerate() {
         are_all_sent &= send(&walker, &pinned, &declared, &providers, (proof, index)).await?;

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    files::reach::AllowedUrl,
     reconcile::World,
     rule::Dialect,
     run::advance,
@@ -45,9 +44,6 @@ pub struct Args {
     send: SendArgs,
     #[command(flatten)]
     listen: ListenArgs,
-    /// Hosts that datasets may read although their addresses are private, or without encryption: `http://127.0.0.1:9000/`.
-    #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
-    allow_url: Vec<AllowedUrl>,
     /// End when nothing can proceed before a future time; 0 if everything is ready, succeeded and sent.
     #[arg(long)]
     until_idle: bool,
@@ -84,11 +80,12 @@ async fn start(args: Args) -> Result<End, End> {
     let marks = Marks::new(&home.state);
     home::check_marks(&home.store, home::read(&marks)?).await?;
     let folder = Arc::new(Folder::new(home.store.clone(), clock, roots, marks));
-    let world = World::in_folder(&folder, &home.store, clock, args.send.gate.deliver.clone(), args.allow_url);
+    let gate = &args.send.gate;
+    let world = World::in_folder(&folder, &home.store, clock, gate.deliver.clone(), gate.allow_url.clone());
     folder.restore().await?;
     let (problems, _) = folder.load(true).await?;
     report(&problems);
-    let providers = args.send.gate.providers(home.state.join("outbox"))?;
+    let providers = args.send.gate.providers(home.state.join("outbox"), world.reach.clone(), clock)?;
     // SQLite has one process that sends; on PostgreSQL workers may share it.
     let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
     let dispatcher =

@@ -10,6 +10,7 @@ use super::{End, inbound::MailArgs};
 use crate::{
     clock::Clock,
     feedback::{intake::Intake, server},
+    files::reach::{AllowedUrl, Reach},
     metrics,
     send::{
         dispatch::{Dispatcher, LEASE, Secrets},
@@ -39,9 +40,13 @@ pub struct GateArgs {
     /// What happens to messages: outbox, live, redirect=ADDRESS,… (a mailbox, a phone), allowlist=ADDRESS,@DOMAIN,….
     #[arg(long, value_name = "MODE", default_value = "outbox")]
     pub deliver: Gate,
-    /// A file with certificates to trust for SMTP beside the system's, in PEM.
+    /// A file with certificates to trust beside the system's, in PEM.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// URLs that resources may reach: `NAMESPACE=PREFIX`, or `PREFIX` for every namespace. In a cluster no others are
+    /// reached. A prefix that names a host lets it have a private address, or `http://127.0.0.1:9000/` no encryption.
+    #[arg(long, value_name = "[NAMESPACE=]PREFIX")]
+    pub allow_url: Vec<AllowedUrl>,
 }
 
 #[derive(Args)]
@@ -98,14 +103,19 @@ impl ListenArgs {
 
 impl GateArgs {
     /// The ways out of this process.
-    pub fn providers(&self, outbox: PathBuf) -> Result<Providers, End> {
+    pub fn providers(&self, outbox: PathBuf, reach: Arc<Reach>, clock: Clock) -> Result<Providers, End> {
         let roots = match &self.ca {
             Some(path) => {
                 vec![std::fs::read(path).map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?]
             }
             None => vec![],
         };
-        Ok(Providers::new(self.deliver.clone(), outbox, roots))
+        Ok(Providers::new(self.deliver.clone(), outbox, roots, reach, clock))
+    }
+
+    /// What resources may reach by HTTP.
+    pub fn reach(&self, is_cluster: bool) -> Arc<Reach> {
+        Arc::new(Reach { is_cluster, urls: self.allow_url.clone(), tables: vec![] })
     }
 }
 

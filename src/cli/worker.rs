@@ -62,10 +62,11 @@ async fn start(args: Args) -> Result<End, End> {
     let Found { store, id, cluster, marks } = Found::near(&args.home).await?;
     store.enter(&id, &args.home.environment).await?;
     check_marks(&store, marks).await?;
-    let providers = args.send.gate.providers(args.outbox)?;
+    let (clock, reach) = (Clock::system(), args.send.gate.reach(cluster.is_some()));
+    let providers = args.send.gate.providers(args.outbox, reach, clock)?;
     let secrets = Arc::new(Known(cluster));
     let lease = args.send.lease(false);
-    let dispatcher = Arc::new(Dispatcher::new(store, Clock::system(), providers, secrets, Arc::new(Nobody), lease));
+    let dispatcher = Arc::new(Dispatcher::new(store, clock, providers, secrets, Arc::new(Nobody), lease));
     tokio::spawn(dispatcher.clone().run());
     tracing::info!(worker = dispatcher.worker, deliver = args.send.gate.deliver.word(), "the worker runs");
     sending::interrupted().await;

@@ -9,14 +9,19 @@ use std::{
 use super::{
     channel::{
         Channel,
+        exchange::{Exchange, Speaks},
         outbox::Outbox,
         smtp::{Settings, Smtp, Timeouts},
     },
     gate::Gate,
 };
-use crate::api::{
-    ChannelSpec,
-    channel::{Sender, Way},
+use crate::{
+    api::{
+        ChannelSpec,
+        channel::{Sender, Way},
+    },
+    clock::Clock,
+    files::{http::Permit, reach::Reach},
 };
 
 /// The values of a Secret.
@@ -28,19 +33,23 @@ pub struct Providers {
     outbox: PathBuf,
     /// Certificates to trust beside the system's.
     roots: Vec<Vec<u8>>,
+    /// Where providers' URLs may lead.
+    reach: Arc<Reach>,
+    clock: Clock,
     open: Mutex<HashMap<String, Arc<dyn Channel>>>,
     /// Takes every message, in a simulation.
     only: Option<Arc<dyn Channel>>,
 }
 
 impl Providers {
-    pub fn new(gate: Gate, outbox: PathBuf, roots: Vec<Vec<u8>>) -> Self {
-        Self { gate, outbox, roots, open: Mutex::default(), only: None }
+    pub fn new(gate: Gate, outbox: PathBuf, roots: Vec<Vec<u8>>, reach: Arc<Reach>, clock: Clock) -> Self {
+        Self { gate, outbox, roots, reach, clock, open: Mutex::default(), only: None }
     }
 
     /// One provider for whatever is declared.
     pub fn only(provider: Arc<dyn Channel>) -> Self {
-        Self { only: Some(provider), ..Self::new(Gate::Live, PathBuf::new(), vec![]) }
+        let (reach, clock) = (Arc::default(), Clock::system());
+        Self { only: Some(provider), ..Self::new(Gate::Live, PathBuf::new(), vec![], reach, clock) }
     }
 
     pub fn gate(&self) -> &Gate {
@@ -86,13 +95,32 @@ impl Providers {
         if let Some(provider) = open.get(&identity) {
             return Ok(provider.clone());
         }
-        let provider = self.connect(way, usize::from(spec.connections), secret)?;
+        let provider = self.connect(namespace, way, usize::from(spec.connections), secret)?;
         open.insert(identity, provider.clone());
         Ok(provider)
     }
 
+    /// A client for a provider that a namespace declares.
+    ///
+    /// # Errors
+    /// If there are no certificates to trust.
+    pub fn exchange(&self, namespace: &str, speaks: Speaks) -> Result<Exchange, String> {
+        let permit = Permit { reach: self.reach.clone(), namespace: namespace.to_owned(), authorization: None };
+        Exchange::new(permit, &self.roots, speaks)
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// One arm for each provider.
-    fn connect(&self, way: Way<'_>, connections: usize, secret: Option<&Secret>) -> Result<Arc<dyn Channel>, String> {
+    fn connect(
+        &self,
+        _namespace: &str,
+        way: Way<'_>,
+        connections: usize,
+        secret: Option<&Secret>,
+    ) -> Result<Arc<dyn Channel>, String> {
         Ok(match way {
             Way::Outbox(_) => Arc::new(Outbox::new(&self.outbox)),
             Way::Smtp(email) => {

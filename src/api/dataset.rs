@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, access::Access, duration::Duration, medium::Medium, name::Word};
+use super::{NEVER_OBSERVED, access::Access, channel::SecretRef, duration::Duration, medium::Medium, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -51,6 +51,9 @@ pub struct DatasetSpec {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub topics: Vec<Topic>,
+    /// Takes consent and address changes from other systems as CloudEvents, at `/events/<namespace>/<dataset>` of `--listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_events: Option<CloudEvents>,
     /// How long what belongs to runs and files is kept. Consent, `once` and counts never expire.
     #[serde(default)]
     pub retention: Retention,
@@ -65,6 +68,15 @@ impl DatasetSpec {
     pub fn entity(&self, name: &str) -> Option<&Entity> {
         self.entities.iter().find(|entity| *entity.name == *name)
     }
+}
+
+/// Who may say what changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudEvents {
+    /// A Secret with the keys `token` (a bearer token) or `signing_key` (Standard Webhooks); a second one whose key begins
+    /// so counts, too, while one is changed for another.
+    pub secret_ref: SecretRef,
 }
 
 /// How long what belongs to runs and files is kept.

@@ -69,6 +69,7 @@ async fn take(world: &World, kind: &str, namespace: &str, name: &str, body: &str
             let campaign = campaign.map(|name| Key::new(Kind::Campaign, namespace, &name));
             [key].into_iter().chain(campaign).for_each(|key| world.queue.wake_after(key, ANSWERS_EVERY));
         }
+        "Confirm" => world.queue.wake([Key::new(Kind::Dataset, namespace, name)]),
         _ => {
             world.sends.notify_one();
             let keys = [Kind::Campaign, Kind::CampaignRun].into_iter().flat_map(|kind| world.catalog.all(kind));

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::{End, inbound::MailArgs};
 use crate::{
     clock::Clock,
-    feedback::{intake::Intake, server},
+    feedback::{Desk, intake::Intake, server},
     files::reach::{AllowedUrl, Reach},
     metrics,
     send::{
@@ -61,7 +61,7 @@ pub struct SendArgs {
 
 #[derive(Args)]
 pub struct ListenArgs {
-    /// Answers people who unsubscribe on this address; `publicUrl` of a Channel is how it is reached from outside.
+    /// Answers people who withdraw or choose, and other systems, on this address; `publicUrl` of a Channel is how it is reached from outside.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Serves Prometheus' metrics on this address, under /metrics.
@@ -80,9 +80,9 @@ impl ListenArgs {
         let intake = Intake::begin(store.clone(), clock).await?;
         self.mail.begin(&intake).await?;
         if let Some(address) = self.listen {
-            let app = server::app(store.clone(), clock, intake, secrets).await;
-            let app = app.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
-            eprintln!("listening on http://{}", serve("--listen", address, app).await?);
+            let desk = Desk::new(store.clone(), clock, secrets).await;
+            let desk = desk.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
+            eprintln!("listening on http://{}", serve("--listen", address, server::app(desk, intake)).await?);
         }
         self.serve_metrics(store).await
     }

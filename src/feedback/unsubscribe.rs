@@ -4,19 +4,27 @@
 //! as long as the store lives: it never expires and survives its campaign. Only a POST withdraws; whatever merely looks at a link, such as a mail scanner,
 //! changes nothing.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+    routing::get,
+};
 use jiff::Timestamp;
-use ring::hmac;
 
+use super::{
+    Desk,
+    page::{escaped, page},
+    preferences::{browser, notice},
+    signed::Signer,
+    words,
+};
 use crate::store::{
     self, Store,
     keyed::{Keyed, Label},
+    ledger::Topic,
 };
-
-/// Of the signature: half of SHA-256's, as RFC 2104, section 5 allows.
-const MARK_BYTES: usize = 16;
-/// A longer token was not made here.
-const TOKEN_CHARS_MAX: usize = 2_048;
 
 /// The token of previews and proofs: its link answers, and withdraws nobody.
 pub const SPECIMEN: &str = "specimen";
@@ -30,14 +38,6 @@ pub struct Subscription {
     pub channel: String,
 }
 
-/// Makes the links of one subscription.
-pub struct Links {
-    base: String,
-    of: Subscription,
-    key: hmac::Key,
-    addresses: Keyed,
-}
-
 /// Who withdraws from what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
@@ -47,21 +47,27 @@ pub struct Withdrawal {
     pub address: Option<String>,
 }
 
+/// Makes the links of one subscription.
+pub struct Links {
+    base: String,
+    of: Subscription,
+    signer: Signer,
+    addresses: Keyed,
+}
+
 impl Links {
     /// `public_url` is where the listener is reached from outside.
     pub fn new(public_url: &str, of: Subscription, secret: &[u8]) -> Self {
-        let addresses = Keyed::new(secret, Label::Address);
-        Self { base: format!("{}/u/", public_url.trim_end_matches('/')), of, key: signing_key(secret), addresses }
+        let base = format!("{}/u/", public_url.trim_end_matches('/'));
+        Self { base, of, signer: signer(secret), addresses: Keyed::new(secret, Label::Address) }
     }
 
     /// The link of one person, in a message to this address.
     pub fn to(&self, profile: &str, address: &str) -> String {
         let of = &self.of;
         let address = self.addresses.of_address(address);
-        let said = serde_json::json!([of.namespace, of.dataset, of.topic, of.channel, profile, address]).to_string();
-        let mark = hmac::sign(&self.key, said.as_bytes());
-        let signed = [&mark.as_ref()[..MARK_BYTES], said.as_bytes()].concat();
-        format!("{}{}", self.base, URL_SAFE_NO_PAD.encode(signed))
+        let said = [&of.namespace, &of.dataset, &of.topic, &of.channel, profile, &address];
+        format!("{}{}", self.base, self.signer.token(&said))
     }
 
     /// The link of a message that is only looked at.
@@ -70,20 +76,13 @@ impl Links {
     }
 }
 
+fn signer(secret: &[u8]) -> Signer {
+    Signer::new(secret, "unsubscribe")
+}
+
 /// Who withdraws from what, as a token says. None: it was not made with this secret.
 pub fn read(token: &str, secret: &[u8]) -> Option<Withdrawal> {
-    if token.len() > TOKEN_CHARS_MAX {
-        return None;
-    }
-    let signed = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (mark, said) = signed.split_at_checked(MARK_BYTES)?;
-    let whole = hmac::sign(&signing_key(secret), said);
-    // Without a hint by the time it takes how much of a forgery is right.
-    let differs = whole.as_ref()[..MARK_BYTES].iter().zip(mark).fold(0, |differs, (a, b)| differs | (a ^ b));
-    if differs != 0 {
-        return None;
-    }
-    let mut said = serde_json::from_slice::<Vec<String>>(said).ok()?;
+    let mut said: Vec<String> = signer(secret).read(token)?;
     let address = if said.len() == 6 { said.pop() } else { None };
     let [namespace, dataset, topic, channel, profile]: [String; 5] = said.try_into().ok()?;
     Some(Withdrawal { of: Subscription { namespace, dataset, topic, channel }, profile, address })
@@ -92,15 +91,57 @@ pub fn read(token: &str, secret: &[u8]) -> Option<Withdrawal> {
 /// Records that a person withdraws; it holds at the very next attempt to send.
 pub async fn withdraw(store: &Store, said: &Withdrawal, now: Timestamp) -> store::Result<()> {
     let of = &said.of;
-    let topic =
-        store::ledger::Topic { namespace: &of.namespace, dataset: &of.dataset, topic: &of.topic, channel: &of.channel };
+    let topic = Topic { namespace: &of.namespace, dataset: &of.dataset, topic: &of.topic, channel: &of.channel };
     store.withdraw(topic, &said.profile, said.address.as_deref(), "unsubscribe", now).await
 }
 
-/// Apart from the other uses of the store's secret.
-fn signing_key(secret: &[u8]) -> hmac::Key {
-    let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"unsubscribe");
-    hmac::Key::new(hmac::HMAC_SHA256, own.as_ref())
+pub(super) fn routes() -> Router<Desk> {
+    Router::new().route("/u/{token}", get(look).post(take))
+}
+
+async fn look(State(desk): State<Desk>, Path(token): Path<String>, headers: HeaderMap) -> Response {
+    if token == SPECIMEN {
+        return specimen();
+    }
+    let Some(said) = read(&token, &desk.secret) else {
+        return notice(StatusCode::NOT_FOUND, &browser(&headers), |words| words.unknown);
+    };
+    let of = &said.of;
+    let declared = desk.store.dataset(&of.namespace, &of.dataset).await.ok().flatten();
+    let topics = declared.map_or_else(Vec::new, |declared| declared.spec.topics);
+    let known = topics.iter().find(|topic| *topic.name == *of.topic);
+    let title = known.map_or(&*of.topic, |topic| words::title(&topic.title, &browser(&headers), &of.topic));
+    let body = format!(
+        "<p>Stop messages about <b>{}</b>?</p><form method=\"post\"><button>Unsubscribe</button></form>",
+        escaped(title)
+    );
+    said_so(StatusCode::OK, &body)
+}
+
+async fn take(State(desk): State<Desk>, Path(token): Path<String>, headers: HeaderMap) -> Response {
+    if token == SPECIMEN {
+        return specimen();
+    }
+    let Some(said) = read(&token, &desk.secret) else {
+        return notice(StatusCode::NOT_FOUND, &browser(&headers), |words| words.unknown);
+    };
+    match withdraw(&desk.store, &said, desk.clock.now()).await {
+        Ok(()) => said_so(StatusCode::OK, "<p>You will not get these messages any more.</p>"),
+        Err(error) => {
+            // The mailbox asks again; nothing is said to be done that is not.
+            tracing::warn!(%error, "a withdrawal was not recorded");
+            notice(StatusCode::SERVICE_UNAVAILABLE, &browser(&headers), |words| words.try_again)
+        }
+    }
+}
+
+/// A mailbox that tries the link of a proof is answered as by a real one.
+fn specimen() -> Response {
+    said_so(StatusCode::OK, "<p>This is the link of a proof. It works, and nobody was unsubscribed.</p>")
+}
+
+fn said_so(status: StatusCode, body: &str) -> Response {
+    page(status, "en", "Unsubscribe", body)
 }
 
 #[cfg(test)]

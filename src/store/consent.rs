@@ -132,6 +132,13 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// As [`Store::newest_consent`].
+    pub async fn newest_consent(&mut self, topic: Topic<'_>, profile: &str) -> Result<Option<Entry>> {
+        self.fetch_one(newest(topic, profile)).await?.as_ref().map(Entry::read).transpose()
+    }
+}
+
 impl Store {
     /// Appends a withdrawal to the consent log. The newest entry wins, so a file that was written before does not undo it.
     /// `address` is the keyed hash of where the person said it.
@@ -168,18 +175,22 @@ impl Store {
         self.fetch(Sql::composed(sql, binds)).await?.iter().map(Entry::read).collect()
     }
 
+    /// What was withdrawn under the keyed hash of an address, newest first.
+    pub async fn opt_outs_of(&self, of: (&str, &str), address: &str) -> Result<Vec<Entry>> {
+        let sql = "SELECT '', topic, channel, at_us, 'Withdrawn', source, CAST(NULL AS TEXT) FROM opt_out \
+                   WHERE namespace = $1 AND dataset = $2 AND address = $3 ORDER BY at_us DESC";
+        self.fetch(Sql::new(sql).bind(of.0).bind(of.1).bind(address)).await?.iter().map(Entry::read).collect()
+    }
+
     /// The entry that holds for a person, a topic and a channel.
     pub async fn newest_consent(&self, topic: Topic<'_>, profile: &str) -> Result<Option<Entry>> {
-        let sql = format!(
-            "{COLUMNS} AND topic IN ($4, '{ALL}') AND channel IN ($5, '{ALL}') ORDER BY {NEWEST_FIRST} LIMIT 1"
-        );
-        let binds: Vec<Bind> = vec![
-            topic.namespace.into(),
-            topic.dataset.into(),
-            profile.into(),
-            topic.topic.into(),
-            topic.channel.into(),
-        ];
-        self.fetch_one(Sql::composed(sql, binds)).await?.as_ref().map(Entry::read).transpose()
+        self.fetch_one(newest(topic, profile)).await?.as_ref().map(Entry::read).transpose()
     }
+}
+
+fn newest(topic: Topic<'_>, profile: &str) -> Sql {
+    let sql =
+        format!("{COLUMNS} AND topic IN ($4, '{ALL}') AND channel IN ($5, '{ALL}') ORDER BY {NEWEST_FIRST} LIMIT 1");
+    let of = [topic.namespace, topic.dataset, profile, topic.topic, topic.channel];
+    Sql::composed(sql, of.map(Bind::from).to_vec())
 }

@@ -266,6 +266,7 @@ impl Tx {
     /// Appends to the consent log what the rows of `from` change, before they are in the table.
     ///
     /// A row enters the log only where the field differs from what the table holds, stamped with `changedAt`.
+    /// A time that is still to come would outlast what the person says in between: it counts as now.
     /// Without `changedAt` a file may withdraw, but never grant again after a recorded opt-out. Where a topic `requires:
     /// Confirmed` a file only asks for it.
     pub async fn log_consent(
@@ -304,7 +305,7 @@ impl Tx {
         // Who has confirmed need not do it again because a file says once more what it said.
         let sql = format!(
             "INSERT INTO consent (namespace, dataset, topic, channel, profile, at_us, state, source, recorded_us) \
-             SELECT $1, $2, $3, $4, q.profile, COALESCE(q.changed_us, $5), q.state, $6, $5 FROM ( \
+             SELECT $1, $2, $3, $4, q.profile, CASE WHEN q.changed_us < $5 THEN q.changed_us ELSE $5 END, q.state, $6, $5 FROM ( \
                SELECT {profile} AS profile, {at} AS changed_us, CASE WHEN s.{field} THEN {granted} ELSE 'Withdrawn' END AS state \
                FROM {rows} AND s.{field} IS NOT NULL) q \
              WHERE (q.state = 'Withdrawn' OR q.changed_us IS NOT NULL \

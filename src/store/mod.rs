@@ -9,6 +9,8 @@
 //! | [`entity`] | the tables of a Dataset |
 //! | [`consent`] | what people agreed to and withdrew, over time |
 //! | [`declared`] | the datasets as they are declared |
+//! | [`erased`] | who was erased on request |
+//! | [`change`] | what another system changes in them |
 //! | [`keyed`] | keyed hashes of addresses and keys |
 //! | [`rows`] | rows on their way into them, in the form in which each database takes them |
 //! | `load` | the way: `COPY`, or INSERTs of many rows |
@@ -47,12 +49,14 @@
 pub mod audience;
 pub mod campaign;
 mod cancellation;
+pub mod change;
 pub mod claims;
 pub mod consent;
 mod db;
 pub mod declared;
 pub mod doubt;
 pub mod entity;
+pub mod erased;
 pub mod event;
 pub mod expect;
 pub mod fate;

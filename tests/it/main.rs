@@ -8,6 +8,7 @@ mod bounces;
 mod callbacks;
 mod changes_and_snapshots;
 mod cluster;
+mod consent_elsewhere;
 mod consent_over_time;
 mod crashes;
 mod distribution;

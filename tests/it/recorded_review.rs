@@ -41,7 +41,7 @@ fn what_comes_out_is_what_is_recorded() {
 }
 
 /// What is wrong with the layout, in words: asked of the page itself, once it is laid out.
-const ASK: &str = r#"<script>
+pub const ASK: &str = r#"<script>
 addEventListener('load', () => {
   const wrong = [], box = e => e.getBoundingClientRect(), name = e => e.tagName + ' ' + e.textContent.trim().slice(0, 40);
   const root = document.documentElement;
@@ -72,7 +72,7 @@ addEventListener('load', () => {
 </script>"#;
 
 /// Chromium's answer about the page in a window of that width; a screenshot is left beside it.
-fn ask(page: &Path, width: u32, is_dark: bool) -> String {
+pub fn ask(page: &Path, width: u32, is_dark: bool) -> String {
     let chromium = program("chromium", "chromium").unwrap();
     let profile = tempfile::tempdir().unwrap();
     let look = |more: &[&str]| {

@@ -13,11 +13,12 @@ use ring::hmac;
 
 use super::{Callbacks, Refused, is_same};
 use crate::{
+    api::medium::Medium,
     feedback::{
         intake::{About, Answer, Fact, Happened, Once},
         mail::Class,
+        stop::{Stopped, withdraw_sender},
     },
-    store::consent::{ALL, Entry, State as Consent, sender},
 };
 
 const SOURCE: &str = "twilio";
@@ -216,22 +217,10 @@ async fn stop(
     text: &str,
     now: Timestamp,
 ) -> Result<(), Refused> {
-    let store = &callbacks.intake.store;
-    let hash = store.address_key().await?.of_address(from);
-    let said = Entry {
-        profile: String::new(),
-        topic: ALL.to_owned(),
-        channel: sender(MEDIUM, channel),
-        state: Consent::Withdrawn,
-        at: now,
-        source: MEDIUM.to_owned(),
-        text: Some(text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect()),
-    };
-    let mut tx = store.begin().await?;
-    for dataset in store.datasets(namespace).await? {
-        tx.put_opt_out((&dataset.namespace, &dataset.name), &hash, &said, now).await?;
-    }
-    tx.commit().await?;
+    let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS_MAX).collect();
+    let said =
+        Stopped { namespace, channel, medium: Medium::Sms, address: from, source: MEDIUM, text: Some(&text), at: now };
+    withdraw_sender(&callbacks.intake.store, &said, now).await?;
     Ok(())
 }
 

@@ -80,7 +80,12 @@ pub async fn run(command: SuppressionCommand) -> End {
 }
 
 async fn held(store: &Store, of: &Of, hash: &str) -> store::Result<Option<Hold>> {
-    store.suppression(Asked { namespace: of.scope(), medium: &of.medium, now: Clock::system().now() }, hash).await
+    store
+        .suppression(
+            Asked { namespace: of.scope(), medium: &of.medium, now: Clock::system().now(), objection: None },
+            hash,
+        )
+        .await
 }
 
 async fn show(of: &Of) -> Result<End, End> {

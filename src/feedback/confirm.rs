@@ -6,9 +6,8 @@
 //!   category: Marketing
 //!   requires: Confirmed
 //!   consent: {email: {field: newsletter, changedAt: newsletter_at}}
-//!   confirm: {topic: trip-updates, email: {channel: newsletter, template: please-confirm}}
 //! ```
-//! Until then the consent is `Pending`. A look changes nothing, so that no scanner of a mailbox confirms for anybody.
+//! Until then the consent is `Pending`. Nothing sends the link yet (see [`Links`]). A look changes nothing, so that no scanner of a mailbox confirms for anybody.
 
 use axum::{
     Router,

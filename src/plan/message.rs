@@ -21,19 +21,22 @@ use crate::{
         schema::{Entity, FieldType},
     },
     send::template::{Read, Template, TemplateProblem},
-    store::{ledger::Topic, suppression::Asked},
+    store::{consent::Objection, ledger::Topic, suppression::Asked},
 };
 
 /// Names that a template may use beside the entities, with what each has.
-pub const RESERVED: [(&str, &[&str]); 5] = [
+pub const RESERVED: [(&str, &[&str]); 6] = [
     ("campaign", &["name"]),
     ("run", &["name"]),
     ("sender", &["name", "address"]),
     ("now", &[]),
     (UNSUBSCRIBE_URL, &[]),
+    (PREFERENCES_URL, &[]),
 ];
 /// The link by which the person withdraws from the campaign's topic.
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
+/// The link to the page of all that the person may choose.
+pub const PREFERENCES_URL: &str = "preferences_url";
 
 /// The column of a set that says whether the newest consent of the row's person is one.
 const GRANTED: &str = "granted";
@@ -148,7 +151,8 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, Wrong> {
         name if name == scope.profile => scope.recipient.clone(),
         _ => {
             let added = extra::names(scope.enriched);
-            let known = [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL];
+            let known =
+                [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL, PREFERENCES_URL];
             let known = known.into_iter().chain(added.iter().map(String::as_str));
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
             let profile = if scope.profile == scope.item { String::new() } else { format!("{}, ", scope.profile) };
@@ -213,9 +217,11 @@ impl MessagePlan {
         Some(Topic { namespace, dataset, topic, channel: "email" })
     }
 
-    /// For whom suppression is asked.
-    pub fn asked<'a>(&self, bundle: &'a Bundle, now: Timestamp) -> Asked<'a> {
-        Asked { namespace: &bundle.namespace, medium: self.medium.word(), now }
+    /// For whom suppression is asked, and what may have been withdrawn under an address.
+    pub fn asked<'a>(&'a self, bundle: &'a Bundle, now: Timestamp) -> Asked<'a> {
+        let topic = self.is_marketing.then_some(&*self.topic);
+        let objection = Some(Objection { dataset: &bundle.campaign.dataset, topic, sender: &self.channel });
+        Asked { namespace: &bundle.namespace, medium: self.medium.word(), now, objection }
     }
 
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
@@ -303,7 +309,7 @@ impl MessagePlan {
         Some(query.finish())
     }
 
-    /// Why each row of a set with the column `granted` does not get the message when its turn comes; NULL for who does.
+    /// Why each row of a set with the columns `profile` and `granted` does not get the message when its turn comes; NULL for who does.
     pub fn refusals(
         &self,
         schema: &Schema,

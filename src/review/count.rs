@@ -411,6 +411,7 @@ impl<'a> Assembly<'a> {
         for (index, name) in entity.key.iter().enumerate() {
             rest.expr_as(Expr::col((Alias::new("l"), Alias::new(format!("k{index}")))), Alias::new(name));
         }
+        rest.column((Alias::new("l"), Alias::new("profile")));
         rest.expr_as(granted(message.asks(self.bundle), dialect), Alias::new("granted"));
         rest.from_as(Alias::new(&table), Alias::new("l")).and_where(reason().is_null());
         if let Some(refusals) = message.refusals(schema, dialect, rest, message.asked(self.bundle, self.moment.now)) {

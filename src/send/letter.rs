@@ -22,11 +22,15 @@ use super::{
 use crate::{
     api::medium::Medium,
     feedback::{
+        preferences,
         reference::{self, Reference, ReferenceKey},
         track::Tracker,
         unsubscribe::{Links, Subscription},
     },
-    plan::{Bundle, Plan, message::MessagePlan},
+    plan::{
+        Bundle, Plan,
+        message::{MessagePlan, PREFERENCES_URL, UNSUBSCRIBE_URL},
+    },
     store::{self, campaign::Run},
 };
 
@@ -79,6 +83,8 @@ pub struct Letter {
     names: Arc<Names>,
     /// The values that are the same in every message of the run, behind those of the message.
     words: Vec<Value>,
+    /// Where people choose; absent where the template does not say it.
+    pages: Option<preferences::Links>,
     /// Where people withdraw; absent where there is nothing to withdraw from, or nowhere to.
     links: Option<Links>,
     /// The run's part of a message's reference.
@@ -114,7 +120,8 @@ impl Letter {
         let names =
             sending.reads.iter().map(|column| &column.names).chain(sending.extras.iter().map(|extra| &extra.name));
         let mut names: Vec<Vec<&str>> = names.map(|names| names.iter().map(String::as_str).collect()).collect();
-        names.push(vec!["unsubscribe_url"]);
+        names.push(vec![UNSUBSCRIBE_URL]);
+        names.push(vec![PREFERENCES_URL]);
         let mut words = vec![];
         let mut word = |name: Vec<&'static str>, value: &str| {
             names.push(name);
@@ -137,6 +144,11 @@ impl Letter {
             };
             Links::new(url, of, secret)
         });
+        let is_read = sending.template.reads().iter().any(|read| read.names == [PREFERENCES_URL]);
+        let pages = spec.public_url.as_ref().filter(|_| is_read).map(|url| {
+            let of = (&*bundle.namespace, &*bundle.campaign.dataset);
+            preferences::Links::new(url, of, sending.medium.word(), secret)
+        });
         let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
         let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
         let template_hash = digest(&serde_json::to_string(&template).unwrap_or_default(), 8);
@@ -155,6 +167,7 @@ impl Letter {
             signer,
             names,
             words,
+            pages,
             links,
             mark,
             references,
@@ -219,9 +232,13 @@ impl Letter {
             Purpose::Send => links.to(profile, &said.to),
             Purpose::Preview | Purpose::Proof => links.specimen(),
         });
-        let mut values = Vec::with_capacity(said.fields.len() + 1 + self.words.len());
+        let page = self.pages.as_ref().zip(profile).map(|(pages, profile)| match self.purpose {
+            Purpose::Send => pages.to(profile, &said.to, said.locale.as_deref()),
+            Purpose::Preview | Purpose::Proof => pages.specimen(),
+        });
+        let mut values = Vec::with_capacity(said.fields.len() + 2 + self.words.len());
         values.extend(said.fields.iter().cloned());
-        values.push(link.as_deref().map_or(Value::UNDEFINED, Value::from));
+        values.extend([&link, &page].map(|link| link.as_deref().map_or(Value::UNDEFINED, Value::from)));
         values.extend(self.words.iter().cloned());
         let mut words = sending.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
         if let Some(tracker) = self.tracker.as_ref().filter(|_| self.purpose == Purpose::Send)

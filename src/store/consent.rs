@@ -5,8 +5,10 @@
 //! address, too (table `opt_out`), so that it holds for whoever has that address, whatever her key becomes.
 
 use jiff::Timestamp;
+use sea_query::Expr;
 
-use super::{Bind, Result, Row, Sql, Store, Tx, instant, ledger::Topic, micros};
+use super::{Bind, Result, Row, Sql, Store, Tx, instant, keyed, ledger::Topic, micros};
+use crate::rule::Query;
 
 /// In an entry: every topic, or every channel.
 pub const ALL: &str = "*";
@@ -42,6 +44,55 @@ impl State {
 /// How a sender is written where a channel stands: every message over one Channel, and no other.
 pub fn sender(medium: &str, channel: &str) -> String {
     format!("{medium}:{channel}")
+}
+
+/// What may have been withdrawn under an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Objection<'a> {
+    pub dataset: &'a str,
+    /// None for a Transactional one: only who wants nothing more of the sender is spared it.
+    pub topic: Option<&'a str>,
+    /// The Channel.
+    pub sender: &'a str,
+}
+
+/// Which opt-outs hold: `{…}` stand for binds and columns. A later yes of the person herself outlasts one to a topic.
+fn held_by_address(
+    [namespace, dataset, topic, medium, sender, address, profile]: [&str; 7],
+    is_marketing: bool,
+) -> String {
+    let of = format!(
+        "FROM opt_out held WHERE held.namespace = {namespace} AND held.dataset = {dataset} AND held.address = {address}"
+    );
+    if !is_marketing {
+        return format!("{of} AND held.topic = '{ALL}' AND held.channel = {sender}");
+    }
+    format!(
+        "{of} AND held.topic IN ({topic}, '{ALL}') AND held.channel IN ({medium}, {sender}, '{ALL}') AND NOT EXISTS (SELECT 1 FROM consent later \
+         WHERE later.namespace = held.namespace AND later.dataset = held.dataset AND later.profile = {profile} \
+         AND later.topic = {topic} AND later.channel = {medium} AND later.state = 'Granted' AND later.at_us > held.at_us)"
+    )
+}
+
+/// Whether a message is withdrawn from under its address, over a set with the column `profile`.
+pub fn is_opted_out(
+    query: &Query<'_>,
+    (namespace, medium): (&str, &str),
+    objection: Objection<'_>,
+    address: Expr,
+) -> Expr {
+    let text = |text: &str| Expr::val(text.to_owned());
+    let hash = keyed::hash_sql(query.dialect());
+    let sender = text(&sender(medium, objection.sender));
+    let held = held_by_address(["?", "?", "?", "?", "?", hash, "?"], objection.topic.is_some());
+    let mut parts = vec![text(namespace), text(objection.dataset), address];
+    match objection.topic {
+        None => parts.push(sender),
+        Some(topic) => {
+            parts.extend([text(topic), text(medium), sender, Query::set_column("profile"), text(topic), text(medium)]);
+        }
+    }
+    query.custom(&format!("EXISTS (SELECT 1 {held})"), parts)
 }
 
 /// One entry of the log.
@@ -173,6 +224,27 @@ impl Store {
         let sql = format!("{COLUMNS} ORDER BY {NEWEST_FIRST}, topic, channel LIMIT $4");
         let binds = vec![of.0.into(), of.1.into(), profile.into(), limit.into()];
         self.fetch(Sql::composed(sql, binds)).await?.iter().map(Entry::read).collect()
+    }
+
+    /// The newest opt-out under the keyed hash of an address that holds a message back, as [`is_opted_out`] asks it.
+    pub async fn opted_out(
+        &self,
+        (namespace, medium): (&str, &str),
+        objection: Objection<'_>,
+        (profile, address): (&str, &str),
+    ) -> Result<Option<Entry>> {
+        let binds = ["$1", "$2", "$3", "$4", "$5", "$6", "$7"];
+        let held = held_by_address(binds, objection.topic.is_some());
+        let sender = sender(medium, objection.sender);
+        let topic = objection.topic.unwrap_or_default();
+        // Every bind is named, whatever is asked: PostgreSQL must know the type of each.
+        let sql = format!(
+            "SELECT '', topic, channel, at_us, 'Withdrawn', source, CAST(NULL AS TEXT) {held} AND coalesce(CAST($3 AS TEXT), \
+             CAST($4 AS TEXT), CAST($7 AS TEXT)) IS NOT NULL ORDER BY held.at_us DESC LIMIT 1"
+        );
+        let values = [namespace, objection.dataset, topic, medium, &sender, address, profile];
+        let row = self.fetch_one(Sql::composed(sql, values.map(Bind::from).to_vec())).await?;
+        row.as_ref().map(Entry::read).transpose()
     }
 
     /// What was withdrawn under the keyed hash of an address, newest first.

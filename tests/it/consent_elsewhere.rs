@@ -46,8 +46,8 @@ fn write_town(place: &Place) {
     place.home.write("town/data/1.csv", &format!("{head}{rows}"));
 }
 
-async fn listening(place: &Place, log: &str) -> (Running, u16) {
-    let running = place.spawn_with(log, &["--listen", "127.0.0.1:0"]);
+pub async fn listening(place: &Place, log: &str, more: &[&str]) -> (Running, u16) {
+    let running = place.spawn_with(log, &[&["--listen", "127.0.0.1:0"], more].concat());
     until_true("the listener", PATIENCE, || place.home.read(log).contains("listening on")).await.unwrap();
     let text = place.home.read(log);
     let line = text.lines().find(|line| line.contains("listening on")).unwrap();
@@ -55,7 +55,7 @@ async fn listening(place: &Place, log: &str) -> (Running, u16) {
     (running, port)
 }
 
-fn http(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+pub fn http(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
@@ -109,7 +109,7 @@ async fn events_count_once_in_their_own_order_and_only_of_whom_is_known() {
     for place in Place::both().await {
         write_town(&place);
         place.read();
-        let (_running, port) = listening(&place, "log").await;
+        let (_running, port) = listening(&place, "log", &[]).await;
         let (path, kind) = ("/events/default/town", ("Content-Type", "application/cloudevents+json"));
         let out = consent("1", 1, "news", "Withdrawn", "2026-04-01T10:00:00Z");
         let body = out.to_string();
@@ -170,7 +170,7 @@ async fn an_address_stands_against_older_rows_and_falls_to_newer_ones() {
             event(id, ADDRESS, json!({"profile": profile, "addresses": {"email": email}, "version": version}))
         };
         let emails = async || place.ask("SELECT CAST(id AS TEXT) || ' ' || email FROM PERSON ORDER BY id").await;
-        let (running, port) = listening(&place, "log").await;
+        let (running, port) = listening(&place, "log", &[]).await;
         let (code, answer) = tell(port, &moved("1", json!(1), "new@b.c", "2026-04-01T00:00:00Z"));
         assert_eq!((code, &answer["result"]), (200, &json!("Accepted")), "{answer}");
         assert_eq!(tell(port, &moved("2", json!("1"), "old@b.c", "2026-03-15T00:00:00Z")).1["result"], "Older");
@@ -207,7 +207,7 @@ async fn a_page_shows_by_get_and_changes_by_post() {
     for place in Place::both().await {
         write_town(&place);
         place.read();
-        let (_running, port) = listening(&place, "log").await;
+        let (_running, port) = listening(&place, "log", &[]).await;
         let secret = secret(&place).await;
         let links = preferences::Links::new("", ("default", "town"), "email", &secret);
         let path = links.to("1", "a@b.c", Some("it-CH"));
@@ -246,7 +246,7 @@ async fn who_must_confirm_is_pending_until_she_presses_the_button() {
     for place in Place::both().await {
         write_town(&place);
         place.read();
-        let (_running, port) = listening(&place, "log").await;
+        let (_running, port) = listening(&place, "log", &[]).await;
         let newest = async || {
             let sql = "SELECT state FROM consent WHERE profile = '2' AND topic = 'club' ORDER BY at_us DESC, state DESC LIMIT 1";
             place.ask(sql).await
@@ -278,7 +278,7 @@ async fn the_page_is_laid_out_well_in_light_and_dark_wide_and_narrow() {
     let [place, _] = Place::both().await;
     write_town(&place);
     place.read();
-    let (_running, port) = listening(&place, "log").await;
+    let (_running, port) = listening(&place, "log", &[]).await;
     let links = preferences::Links::new("", ("default", "town"), "email", &secret(&place).await);
     let (_, page) = http(port, "POST", &links.to("1", "a@b.c", Some("de")), &[], "do=save&news.email=1");
     let path = place.home.write("page.html", &page.replace("</body>", &format!("{ASK}</body>")));

@@ -186,13 +186,14 @@ fn said(
     let profile = &*bundle.dataset.profile.entity;
     let scope = message::Scope { schema, item: &entity.name, profile, recipient, enriched };
     let (reads, extras) = message::resolve_reads(template.reads(), &scope)?;
-    if let Some(read) = template.reads().iter().find(|read| read.names == [message::UNSUBSCRIBE_URL]) {
+    let links = [message::UNSUBSCRIBE_URL, message::PREFERENCES_URL];
+    for read in template.reads().iter().filter(|read| links.iter().any(|link| read.names == [*link])) {
         let finding = |text: &str, hint: &str| {
             let owner = Ref::new("MessageTemplate", &read.owner);
             let finding = Finding::new(&owner, &read.path, text).hint(hint);
             vec![Finding { span: Some(read.span.clone()), ..finding }]
         };
-        if !is_marketing {
+        if !is_marketing && read.names == [message::UNSUBSCRIBE_URL] {
             let text = "a Transactional topic has nothing to unsubscribe from";
             return Err(finding(text, "leave the link out, or give the campaign a Marketing topic"));
         }

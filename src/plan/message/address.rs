@@ -7,7 +7,10 @@ use crate::{
     api::medium::Medium,
     rule::{Dialect, Query},
     send::{address, mime},
-    store::suppression::{Asked, is_suppressed},
+    store::{
+        consent::is_opted_out,
+        suppression::{Asked, is_suppressed},
+    },
 };
 
 impl MessagePlan {
@@ -24,7 +27,8 @@ impl MessagePlan {
         }
     }
 
-    /// When a row has no address, none that a message can go to, or a suppressed one: cases, and their parts.
+    /// When a row has an address that somebody withdrew under, none, none that a message can go to, or a suppressed one: cases,
+    /// and their parts.
     pub(super) fn address_cases(&self, query: &mut Query<'_>, asked: Asked<'_>) -> (String, Vec<Expr>) {
         if self.to.is_none() {
             return (String::new(), vec![]);
@@ -33,6 +37,8 @@ impl MessagePlan {
         let address = query.custom("trim(coalesce(?, ''))", [text]);
         let is_empty = query.custom("? = ''", [address.clone()]);
         let is_suppressed = is_suppressed(query, asked, address.clone());
+        let of = (asked.namespace, asked.medium);
+        let is_opted_out = asked.objection.map(|objection| is_opted_out(query, of, objection, address.clone()));
         let is_address = match self.medium {
             Medium::Email => mail(query, address),
             Medium::Sms => matches(query, address, address::PHONE),
@@ -42,7 +48,11 @@ impl MessagePlan {
             }
         };
         let cases = "WHEN ? THEN 'NoAddress' WHEN NOT (?) THEN 'MalformedAddress' WHEN ? THEN 'Suppressed'";
-        (cases.to_owned(), vec![is_empty, is_address, is_suppressed])
+        let Some(is_opted_out) = is_opted_out else {
+            return (cases.to_owned(), vec![is_empty, is_address, is_suppressed]);
+        };
+        let cases = format!("WHEN ? THEN 'NoConsent' {cases}");
+        (cases, vec![is_opted_out, is_empty, is_address, is_suppressed])
     }
 }
 

@@ -45,9 +45,12 @@ impl Walker<'_> {
                     Some(held) => Some(held),
                     None => match self.without_consent(message, profile).await? {
                         Some(held) => Some(held),
-                        None => match self.without_address(message, address) {
+                        None => match self.opted_out(message, profile, address.unwrap_or_default()).await? {
                             Some(held) => Some(held),
-                            None => self.suppressed(message, address.unwrap_or_default()).await?,
+                            None => match self.without_address(message, address) {
+                                Some(held) => Some(held),
+                                None => self.suppressed(message, address.unwrap_or_default()).await?,
+                            },
                         },
                     },
                 },
@@ -112,6 +115,15 @@ impl Walker<'_> {
                 Some(("NoConsent", format!("nothing is recorded for {topic}, and its default is OptedOut")))
             }
         })
+    }
+
+    /// What somebody withdrew under the address, such as by `STOP`.
+    async fn opted_out(&self, message: &MessagePlan, profile: Option<&str>, address: &str) -> store::Result<Held> {
+        let Some((profile, hash)) = profile.zip(self.store.address_hash(address).await?) else { return Ok(None) };
+        let asked = message.asked(self.bundle(), self.clock);
+        let Some(objection) = asked.objection else { return Ok(None) };
+        let held = self.store.opted_out((asked.namespace, asked.medium), objection, (profile, &hash)).await?;
+        Ok(held.map(|held| ("NoConsent", format!("withdrawn under the address at {:.0} ({})", held.at, held.source))))
     }
 
     async fn suppressed(&self, message: &MessagePlan, address: &str) -> store::Result<Held> {

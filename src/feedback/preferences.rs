@@ -155,7 +155,7 @@ struct Standing {
 }
 
 enum Found {
-    Page(Standing),
+    Page(Box<Standing>),
     /// No such dataset was ever here.
     Unknown,
     Erased,
@@ -192,7 +192,7 @@ async fn find(desk: &Desk, visitor: &Visitor, locale: &str) -> store::Result<Fou
             });
         }
     }
-    Ok(Found::Page(Standing { spec, choices }))
+    Ok(Found::Page(Box::new(Standing { spec, choices })))
 }
 
 /// Whose page, and in which language.
@@ -235,7 +235,7 @@ async fn save(State(desk): State<Desk>, Path(token): Path<String>, headers: Head
     let fields: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
     let has = |name: &str, value: &str| fields.iter().any(|(n, v)| n == name && v == value);
     let standing = match find(&desk, &visitor, &locale).await {
-        Ok(Found::Page(standing)) => standing,
+        Ok(Found::Page(standing)) => *standing,
         other => return without_page(other, &locale),
     };
     let now = desk.clock.now();

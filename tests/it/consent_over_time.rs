@@ -81,10 +81,10 @@ fn with_links(place: &Place, schedule: &str) {
     place.home.write("town/town.yaml", &manifest);
 }
 
-/// The path of a link (`u` or `p`) in the newest message to an address.
+/// The path of a link (`u` or `p`) in a message to an address.
 fn link(place: &Place, address: &str, kind: char) -> String {
-    let mails = place.home.outbox().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
-    let mail = mails.filter(|mail| mail.contains(address)).last().unwrap().replace("=\r\n", "");
+    let mut mails = place.home.outbox().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let mail = mails.rfind(|mail| mail.contains(address)).unwrap().replace("=\r\n", "");
     let start = mail.find(&format!("https://mail.example.com/{kind}/")).unwrap() + "https://mail.example.com".len();
     mail[start..].split([' ', '\r', '>']).next().unwrap().to_owned()
 }

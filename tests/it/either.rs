@@ -52,10 +52,6 @@ impl Place {
         self.home.run(&self.args(&[&["town"], more].concat()))
     }
 
-    pub fn call(&self, args: &[&str]) -> Ran {
-        self.home.call(&self.args(args))
-    }
-
     pub fn read(&self) {
         let ran = self.run(&[]);
         assert_eq!(ran.code, 0, "{ran:?}");

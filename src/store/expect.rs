@@ -86,7 +86,8 @@ fn read(row: &super::Row) -> Result<Expected> {
     Ok(Expected { expect: expect.map_err(|e| Error::Internal(e.to_string()))?, accepted: row.get(1)? })
 }
 
-/// The keys of those who wait at a channel step that is planned, with `granted`: whether they agreed to its `topic`.
+/// The keys of those who wait at a channel step that is planned, with their `profile` and `granted`: whether they agreed
+/// to its `topic`.
 pub fn waiting_at(
     run: &Run,
     step: &str,
@@ -96,6 +97,7 @@ pub fn waiting_at(
 ) -> SelectStatement {
     let column = |name: &str| Expr::col((Alias::new("l"), Alias::new(name)));
     keys_at(run.no, step, entity, dialect)
+        .expr_as(column("profile"), Alias::new("profile"))
         .expr_as(granted(topic, dialect), Alias::new("granted"))
         .and_where(column("run_day").eq(run.run_day))
         .and_where(column("reason").is_null())

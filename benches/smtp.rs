@@ -89,7 +89,13 @@ fn message() -> Envelope {
     }
     let (from, to) = ("town@example.com".to_owned(), "somebody@example.org".to_owned());
     let content = Content::Mail(Mail { from, to, bytes: text.into_bytes() });
-    Envelope { id: "1".to_owned(), content, folder: PathBuf::new(), permission: Default::default() }
+    Envelope {
+        id: "1".to_owned(),
+        reference: String::new(),
+        content,
+        folder: PathBuf::new(),
+        permission: Default::default(),
+    }
 }
 
 fn client(port: u16, connections: usize) -> Smtp {

@@ -203,7 +203,8 @@ async fn send(
     let folder: PathBuf = [namespace, campaign, "proof"].iter().collect();
     let id = format!("{step}-{}-{number}", now.as_microsecond());
     let path = home::outbox().join(&folder).join(format!("{id}.{}", written.content.file().0));
-    let envelope = Envelope { id, content: written.content, folder, permission: Permission::default() };
+    let (reference, permission) = (String::new(), Permission::default());
+    let envelope = Envelope { id, reference, content: written.content, folder, permission };
     let is_file = !providers.gate().is_open() || matches!(spec.way(), Way::Outbox(_));
     match provider.deliver(envelope).await {
         Delivery::Sent { .. } if is_file => {

@@ -16,15 +16,18 @@ use super::{
 use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
-        campaign::CAMPAIGN_NAME_CHARS_MAX, duration::Duration, expect::Expect, medium::Medium, name::Label,
+        campaign::CAMPAIGN_NAME_CHARS_MAX, channel::SmsChannel, duration::Duration, expect::Expect, medium::Medium,
+        name::Label,
     },
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
-    send::{mime, template::Template},
+    send::{address, mime, template::Template},
 };
 
 /// So long requests are remembered, so that none is taken twice.
 const WEBHOOK_TOLERANCE_MAX: Duration = Duration::from_hours(24);
+/// Ten octets of an address hold so many characters.
+const SENDER_NAME_MAX: usize = 11;
 /// Of a return path's local part: a `+` and a reference follow it (see `feedback::reference`).
 const RETURN_PATH_LOCAL_MAX: usize = 16;
 
@@ -48,12 +51,13 @@ pub type Named<'a> = (&'a str, &'a str);
 
 pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
     let this = Ref::new("Channel", name);
-    let (from, reply_to, at) = match (&spec.email, &spec.outbox) {
-        (Some(email), _) => (&email.from, &email.reply_to, "spec.email"),
-        (None, Some(outbox)) => (&outbox.from, &outbox.reply_to, "spec.outbox"),
-        (None, None) => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, outbox")],
+    let (from, reply_to, at) = match spec {
+        ChannelSpec { email: Some(email), .. } => (Some(&email.from), &email.reply_to, "spec.email"),
+        ChannelSpec { outbox: Some(outbox), .. } => (Some(&outbox.from), &outbox.reply_to, "spec.outbox"),
+        ChannelSpec { sms: Some(_), .. } => (None, &None, "spec.sms"),
+        _ => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, outbox")],
     };
-    let addresses = [("from", Some(from)), ("replyTo", reply_to.as_ref())];
+    let addresses = [("from", from), ("replyTo", reply_to.as_ref())];
     let wrong = addresses.into_iter().filter(|(_, text)| text.is_some_and(|text| mime::address_of(text).is_none()));
     let finding = |(field, _)| {
         Finding::new(&this, format!("{at}.{field}"), "this is not an address")
@@ -67,6 +71,7 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         let hint = "a reference to the message follows them, and a local part ends at 64";
         found.push(Finding::new(&this, "spec.email.returnPath", message).hint(hint).id(INVALID_ADDRESS));
     }
+    found.extend(spec.sms.as_ref().and_then(|sms| text_sender(&this, sms)));
     if spec.callbacks.is_some() && spec.public_url.is_none() {
         let message = "callbacks need `publicUrl`: where `--listen` is reached from outside";
         found.push(Finding::new(&this, "spec.callbacks", message));
@@ -78,6 +83,28 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         found.push(Finding::new(&this, "spec.callbacks.webhook.signature.tolerance", message));
     }
     found
+}
+
+/// Who a text is from, if it is nobody: a number, a short code, or a name.
+fn text_sender(this: &Ref, sms: &SmsChannel) -> Option<Finding> {
+    let from = sms.twilio.from.as_deref()?;
+    if address::is_phone(from) || is_short_code(from) || is_sender_name(from) {
+        return None;
+    }
+    let message = "this is no sender of texts";
+    let hint = "a number as in +393331234567, a short code, or a name of at most 11 letters, digits, blanks, `&`, `.`, `_`, `+`, `-`";
+    Some(Finding::new(this, "spec.sms.twilio.from", message).hint(hint).id(INVALID_ADDRESS))
+}
+
+fn is_short_code(text: &str) -> bool {
+    (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What networks show of an alphanumeric sender (3GPP TS 23.038: eleven characters of seven bits).
+fn is_sender_name(text: &str) -> bool {
+    text.len() <= SENDER_NAME_MAX
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" &._+-".contains(&b))
 }
 
 /// Whether its variables exist is known only where a campaign uses it.

@@ -277,7 +277,8 @@ impl Job {
         let id = format!("{}-{shard}-{}", self.letter.step, message.seq);
         let job = self.clone();
         let permission = Permission::new(move || job.may_go());
-        Ok(Envelope { id, content, folder: self.folder.clone(), permission })
+        let reference = self.letter.reference((shard, message.seq));
+        Ok(Envelope { id, reference, content, folder: self.folder.clone(), permission })
     }
 
     /// What is kept with the attempts of these messages.

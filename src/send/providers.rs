@@ -6,12 +6,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use url::Url;
+
 use super::{
     channel::{
         Channel,
         exchange::{Exchange, Speaks},
         outbox::Outbox,
+        posted::Posted,
         smtp::{Settings, Smtp, Timeouts},
+        twilio::{self, Twilio},
     },
     gate::Gate,
 };
@@ -95,7 +99,7 @@ impl Providers {
         if let Some(provider) = open.get(&identity) {
             return Ok(provider.clone());
         }
-        let provider = self.connect(namespace, way, usize::from(spec.connections), secret)?;
+        let provider = self.connect((namespace, name), spec, secret)?;
         open.insert(identity, provider.clone());
         Ok(provider)
     }
@@ -109,6 +113,16 @@ impl Providers {
         Exchange::new(permit, &self.roots, speaks)
     }
 
+    /// Where a provider is: where a channel says, if its namespace may send there, else where everyone finds it.
+    fn endpoint(&self, namespace: &str, own: Option<&str>, everyones: &str) -> Result<Url, String> {
+        let text = own.unwrap_or(everyones);
+        let url = Url::parse(text).map_err(|e| format!("`{text}` is not a URL: {e}"))?;
+        if own.is_some() {
+            self.reach.check(namespace, &url)?;
+        }
+        Ok(url)
+    }
+
     pub fn clock(&self) -> Clock {
         self.clock
     }
@@ -116,12 +130,12 @@ impl Providers {
     /// One arm for each provider.
     fn connect(
         &self,
-        _namespace: &str,
-        way: Way<'_>,
-        connections: usize,
+        (namespace, name): (&str, &str),
+        spec: &ChannelSpec,
         secret: Option<&Secret>,
     ) -> Result<Arc<dyn Channel>, String> {
-        Ok(match way {
+        let connections = usize::from(spec.connections);
+        Ok(match spec.way() {
             Way::Outbox(_) => Arc::new(Outbox::new(&self.outbox)),
             Way::Smtp(email) => {
                 let login =
@@ -136,8 +150,34 @@ impl Providers {
                     roots: self.roots.clone(),
                 }))
             }
+            Way::Twilio(declared) => {
+                let secret = secret.ok_or("it has no secret")?;
+                let settings = twilio::Settings {
+                    account: declared.account_sid.clone(),
+                    login: match secret.get("api_key") {
+                        Some(key) => (key.clone(), value(secret, "api_key_secret")?),
+                        None => (declared.account_sid.clone(), value(secret, "auth_token")?),
+                    },
+                    sender: match (&declared.from, &declared.messaging_service_sid) {
+                        (Some(from), _) => twilio::Sender::From(from.clone()),
+                        (None, sid) => twilio::Sender::Service(sid.clone().unwrap_or_default()),
+                    },
+                    endpoint: self.endpoint(namespace, declared.endpoint.as_deref(), twilio::ENDPOINT)?,
+                    callback: twilio_callback((namespace, name), spec),
+                    clock: self.clock,
+                };
+                let exchange = self.exchange(namespace, Speaks::Either)?;
+                Arc::new(Posted::new(Twilio::new(settings, exchange), connections))
+            }
         })
     }
+}
+
+/// Nothing is asked for that nobody would take.
+fn twilio_callback((namespace, channel): (&str, &str), spec: &ChannelSpec) -> Option<twilio::Callback> {
+    spec.callbacks.as_ref()?.twilio.as_ref()?;
+    let public_url = spec.public_url.clone()?;
+    Some(twilio::Callback { public_url, namespace: namespace.to_owned(), channel: channel.to_owned() })
 }
 
 /// A value of a Secret.
@@ -156,6 +196,7 @@ pub struct Letterhead<'a> {
 impl<'a> Letterhead<'a> {
     pub fn of(spec: &'a ChannelSpec) -> Self {
         match spec.way() {
+            Way::Twilio(_) => Self { from: "", reply_to: None, sender: None },
             Way::Smtp(email) => {
                 Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
             }

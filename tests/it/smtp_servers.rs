@@ -54,7 +54,8 @@ fn envelope(n: usize, bytes: Vec<u8>) -> Envelope {
 
 fn of(mail: mail::Mail) -> Envelope {
     let permission = campanile::send::channel::Permission::default();
-    Envelope { id: "1-0-1".to_owned(), content: Content::Mail(mail), folder: PathBuf::new(), permission }
+    let (id, content) = ("1-0-1".to_owned(), Content::Mail(mail));
+    Envelope { id, reference: String::new(), content, folder: PathBuf::new(), permission }
 }
 
 /// A delivery that must come to an end: nothing may stall for ever.

@@ -9,11 +9,13 @@ use super::{NEVER_OBSERVED, medium::Medium, name::Label};
 
 mod callbacks;
 mod email;
+mod sms;
 mod tracking;
 
 pub use self::{
     callbacks::{Callbacks, TwilioCallbacks, Webhook, WebhookEvent, WebhookSignature},
     email::{Dkim, EmailChannel, Smtp, Tls},
+    sms::{SmsChannel, Twilio},
     tracking::{Tracking, Tracks},
 };
 
@@ -40,10 +42,15 @@ pub use self::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.email) != has(self.outbox)", "a channel is exactly one of email, outbox"))]
+#[x_kube(validation = (
+    "[has(self.email), has(self.sms), has(self.outbox)].filter(is, is).size() == 1",
+    "a channel is exactly one of email, sms, outbox"
+))]
 pub struct ChannelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailChannel>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<SmsChannel>,
     /// Takes any message and writes it to a folder, one file each: `.eml` for mail, `.txt` for a text, `.json` for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbox: Option<Outbox>,
@@ -111,6 +118,7 @@ pub struct DomainRate {
 pub enum Way<'a> {
     Outbox(&'a Outbox),
     Smtp(&'a EmailChannel),
+    Twilio(&'a Twilio),
 }
 
 impl Way<'_> {
@@ -119,6 +127,7 @@ impl Way<'_> {
         match self {
             Self::Outbox(_) => None,
             Self::Smtp(_) => Some(Medium::Email),
+            Self::Twilio(_) => Some(Medium::Sms),
         }
     }
 
@@ -127,6 +136,7 @@ impl Way<'_> {
         match self {
             Self::Outbox(_) => "outbox",
             Self::Smtp(_) => "email.smtp",
+            Self::Twilio(_) => "sms.twilio",
         }
     }
 }
@@ -137,6 +147,7 @@ impl<'a> Way<'a> {
         match self {
             Self::Outbox(_) => None,
             Self::Smtp(email) => email.smtp.secret_ref.as_ref(),
+            Self::Twilio(twilio) => Some(&twilio.secret_ref),
         }
     }
 }
@@ -145,10 +156,10 @@ impl ChannelSpec {
     /// The one that is declared; an outbox' own, where an object that no API server checked has none.
     pub fn way(&self) -> Way<'_> {
         static OUTBOX: std::sync::LazyLock<Outbox> = std::sync::LazyLock::new(Outbox::default);
-        match (&self.email, &self.outbox) {
-            (Some(email), _) => Way::Smtp(email),
-            (None, Some(outbox)) => Way::Outbox(outbox),
-            (None, None) => Way::Outbox(&OUTBOX),
+        match self {
+            Self { email: Some(email), .. } => Way::Smtp(email),
+            Self { sms: Some(sms), .. } => Way::Twilio(&sms.twilio),
+            Self { outbox, .. } => Way::Outbox(outbox.as_ref().unwrap_or(&OUTBOX)),
         }
     }
 
@@ -210,7 +221,7 @@ fn outbox_from() -> String {
 pub struct ChannelStatus {
     #[serde(default = "super::crd::never_observed")]
     pub observed_generation: i64,
-    /// `email.smtp` or `outbox`.
+    /// Such as `email.smtp` or `outbox`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// What this process does with a message, whatever the manifest says: `outbox`, `live`, `redirect` or `allowlist`.

@@ -9,6 +9,7 @@ mod notice;
 pub mod outbox;
 pub mod posted;
 pub mod smtp;
+pub mod twilio;
 pub mod web_push;
 
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -34,6 +35,8 @@ const KEY_BYTES: usize = 16;
 pub struct Envelope {
     /// The ledger's id of the message, of those of its run; fit for a file's name.
     pub id: String,
+    /// By what the message is named where answers come from; empty where none is awaited.
+    pub reference: String,
     pub content: Content,
     /// `namespace/campaign/run`, for channels that write files.
     pub folder: PathBuf,
@@ -83,6 +86,8 @@ pub enum Refusal {
     WriteFailed,
     /// The address is known, and leads to nobody any more.
     Unregistered,
+    /// The person wants nothing more of the sender, says the provider, who was told.
+    OptedOut,
     /// The provider wants less at once.
     Throttled,
     /// The provider is there, and not able to.
@@ -102,6 +107,7 @@ impl Refusal {
             Self::ProtocolError => "ProtocolError",
             Self::WriteFailed => "WriteFailed",
             Self::Unregistered => "Unregistered",
+            Self::OptedOut => "OptedOut",
             Self::Throttled => "Throttled",
             Self::Unavailable => "Unavailable",
         }
@@ -251,7 +257,14 @@ mod tests {
     fn a_key_is_of_one_message() {
         let of = |folder: &str, id: &str| {
             let content = Content::Text(Text { from: None, to: String::new(), text: String::new() });
-            Envelope { id: id.into(), content, folder: folder.into(), permission: Permission::default() }.key()
+            Envelope {
+                id: id.into(),
+                reference: String::new(),
+                content,
+                folder: folder.into(),
+                permission: Permission::default(),
+            }
+            .key()
         };
         assert_eq!(of("shop/news/news-1", "mail-0-1"), of("shop/news/news-1", "mail-0-1"));
         let others = [

@@ -128,7 +128,7 @@ mod tests {
     fn message() -> Envelope {
         let folder = PathBuf::from("default/hello/hello-1");
         let content = mail(b"Subject: x\r\n\r\n".to_vec());
-        Envelope { id: "1-0-0".into(), content, folder, permission: Default::default() }
+        Envelope { id: "1-0-0".into(), reference: String::new(), content, folder, permission: Default::default() }
     }
 
     fn mail(bytes: Vec<u8>) -> Content {

@@ -30,6 +30,7 @@ mod s3;
 mod scratch;
 pub mod scripted_smtp;
 mod smtp;
+pub mod twilio;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, TcpListener};

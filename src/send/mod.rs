@@ -33,4 +33,5 @@ pub mod providers;
 pub mod record;
 pub mod said;
 mod seen;
+pub mod segments;
 pub mod template;

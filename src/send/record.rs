@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     api::policy::SuppressionScope,
-    feedback::mail::{Class, Status},
+    feedback::{
+        mail::{Class, Status},
+        stop::{Stopped, withdraw_sender},
+    },
     store::{
         self, Store, Tx,
         keyed::Keyed,
@@ -117,11 +120,13 @@ struct Section {
     deferrals: Vec<Deferral>,
     /// Addresses at which nothing arrives any more, as their server says.
     dead: Vec<String>,
+    /// Addresses whose owners want nothing more of the sender, as the provider knows from them, and when it said so.
+    opted_out: Vec<(String, Timestamp)>,
 }
 
 impl Section {
     fn of(held: Arc<Held>) -> Self {
-        Self { held, outcomes: vec![], deferrals: vec![], dead: vec![] }
+        Self { held, outcomes: vec![], deferrals: vec![], dead: vec![], opted_out: vec![] }
     }
 
     fn recorded(&self) -> usize {
@@ -175,6 +180,9 @@ impl Recorder {
                 sections[index].dead.push(flight.to.clone());
             }
             let now = flight.held.job.clock.now();
+            if matches!(delivery, Delivery::Refused { reason: Refusal::OptedOut, .. }) {
+                sections[index].opted_out.push((flight.to.clone(), now));
+            }
             match judge(flight, delivery, now) {
                 Ok(outcome) => sections[index].outcomes.push(outcome),
                 Err(deferral) => sections[index].deferrals.push(deferral),
@@ -203,6 +211,10 @@ impl Recorder {
     async fn try_record(&self, sections: &[Section], is_again: bool) -> store::Result<()> {
         let has_dead = sections.iter().any(|section| !section.dead.is_empty());
         let addresses = if has_dead { Some(self.store.address_key().await?) } else { None };
+        // Before the outcomes: who is told of one may count on the other.
+        for section in sections {
+            self.withdraw(section).await?;
+        }
         let mut tx = self.store.begin().await?;
         for section in sections {
             if is_again && self.is_recorded(&mut tx, section).await? {
@@ -215,6 +227,19 @@ impl Recorder {
             }
         }
         tx.commit().await
+    }
+
+    /// As by a `STOP` that came here: it did come, only to the provider.
+    async fn withdraw(&self, section: &Section) -> store::Result<()> {
+        let job = &section.held.job;
+        let spec = job.letter.pinned.0.channels.get(&self.channel.1);
+        let source = spec.map_or("provider", |spec| spec.way().word());
+        for (address, at) in &section.opted_out {
+            let (namespace, channel, medium) = (&*self.channel.0, &*self.channel.1, job.letter.sending()?.medium);
+            let said = Stopped { namespace, channel, medium, address, source, text: None, at: *at };
+            withdraw_sender(&self.store, &said, *at).await?;
+        }
+        Ok(())
     }
 
     async fn is_recorded(&self, tx: &mut Tx, section: &Section) -> store::Result<bool> {

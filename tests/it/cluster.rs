@@ -238,7 +238,7 @@ async fn the_api_server_refuses_what_the_folder_refuses() {
         ("  topic: news", "  topik: news", "unknown field"),
         ("timeZone: Europe/Rome", "overlap: Queue", "a cron schedule names its timeZone"),
         ("    email: {channel: out, template: hello}", "    unused: true", "spec.steps[1]"),
-        ("spec: {outbox: {}}", "spec: {}", "a channel is exactly one of email, outbox"),
+        ("spec: {outbox: {}}", "spec: {}", "a channel is exactly one of email"),
         ("key: [id]", "key: [idd]", "key must name fields of this entity"),
         ("type: Integer", "type: Integr", "Unsupported value"),
     ] {

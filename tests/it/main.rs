@@ -17,6 +17,7 @@ mod editor_schemas;
 mod edits_while_watching;
 mod either;
 mod empty_cluster;
+mod every_channel_example;
 mod every_medium;
 mod expectations;
 mod expected;

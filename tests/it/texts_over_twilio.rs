@@ -12,7 +12,6 @@ use campanile::{
         twilio::{self, Callback, Sender, Settings},
     },
 };
-use serde_json::json;
 
 use crate::{
     either::Place,
@@ -133,7 +132,8 @@ async fn a_message_says_who_sends_and_where_to_tell_of_it() {
         channel: "texts".to_owned(),
     };
     let first = Settings { callback: Some(callback), ..settings(&fake) };
-    let Delivery::Sent { receipt } = channel(first).deliver(text(NUMBER, "Gate B22 + 5 € — à bientôt & 👋")).await else {
+    let Delivery::Sent { receipt } = channel(first).deliver(text(NUMBER, "Gate B22 + 5 € — à bientôt & 👋")).await
+    else {
         panic!("not sent")
     };
     let second = Settings {
@@ -270,11 +270,20 @@ async fn a_run_sends_and_what_comes_back_is_recorded() {
         assert_eq!(place.ask(events).await, ["Bounced UnknownMailbox", "Delivered "]);
         assert!(place.ask("SELECT medium || reason FROM suppression").await.contains(&"smsHardBounce".to_owned()));
 
+        // Who opted out at Twilio has withdrawn from this sender, under her key and under her number.
+        let withdrawn =
+            place.ask("SELECT profile || ' ' || channel || ' ' || state || ' ' || source FROM consent").await;
+        assert!(withdrawn.contains(&"4 sms:texts Withdrawn sms.twilio".to_owned()), "{withdrawn:?}");
+        assert_eq!(place.ask("SELECT channel FROM opt_out").await, ["sms:texts"]);
+
         // The next run knows it.
         trigger(&place, "second");
         live(&place, &fake, &["run", "town", "--until-idle"]).output().unwrap();
         let run = place.get("campaignrun", "second");
         let reasons = &run["status"]["channels"][0]["reasons"];
-        assert_eq!(reasons["Suppressed"].as_i64(), json!(1).as_i64(), "{run}");
+        // Bo's number has bounced, Di has opted out, and Gus never agreed.
+        assert_eq!(reasons["NoConsent"], 2, "{run}");
+        assert!(reasons["Suppressed"].as_i64() >= Some(1), "{run}");
+        assert!(!fake.taken()[2..].iter().any(|message| message["To"] != NUMBER), "only Ada gets it again");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use axum::{
-    Json, Router,
+    Router,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
@@ -159,11 +159,15 @@ fn refusal(code: u64, to: &str, retry_after: Option<u32>) -> Response {
 fn refused(code: u64, status: u16, message: &str, retry_after: Option<u32>) -> Response {
     let more_info = format!("https://www.twilio.com/docs/errors/{code}");
     let body = json!({"code": code, "message": message, "more_info": more_info, "status": status});
-    let mut answer = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
+    let mut answer = answered(StatusCode::from_u16(status).unwrap(), &body);
     if let Some(seconds) = retry_after {
         answer.headers_mut().insert("retry-after", seconds.to_string().parse().unwrap());
     }
     answer
+}
+
+fn answered(status: StatusCode, body: &Value) -> Response {
+    (status, [("content-type", "application/json")], body.to_string()).into_response()
 }
 
 async fn create(State(desk): State<Desk>, Path(account): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
@@ -222,7 +226,7 @@ async fn create(State(desk): State<Desk>, Path(account): Path<String>, headers: 
     let answer = created(&form, &sid);
     form.insert("Sid".to_owned(), sid);
     taken.push(form);
-    (StatusCode::CREATED, Json(answer)).into_response()
+    answered(StatusCode::CREATED, &answer)
 }
 
 fn created(form: &Taken, sid: &str) -> Value {

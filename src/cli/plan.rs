@@ -17,7 +17,7 @@ use crate::{
         report::{Report, compose::Request, figure::Telling, html, json, markdown, text},
         tree::Tree,
     },
-    source::cluster::Cluster,
+    source::{cluster::Cluster, manifest},
     store::{Store, replica::STATEMENT_TIME_MAX},
 };
 
@@ -36,6 +36,13 @@ pub struct Args {
     /// What the change is compared with: a git revision, a folder, or `cluster`. Without it every campaign is told.
     #[arg(long, value_name = "REV|DIR|cluster")]
     base: Option<String>,
+    /// What the cluster has in the manifests' namespaces and they do not is deleted, as Flux and Argo CD can be told.
+    /// Without it, it stays, as `kubectl apply` leaves it.
+    #[arg(long)]
+    prune: bool,
+    /// Of manifests that name none. Unless said, `default`; against a cluster that of the current context.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
     /// Count in a private store that is filled with the manifests' own files, and gone afterwards.
     #[arg(long, conflicts_with = "untrusted")]
     data: bool,
@@ -107,14 +114,7 @@ async fn plan(args: &Args) -> Result<End, End> {
         return Err(End::Wrong(message.to_owned(), Some(hint.to_owned())));
     }
     let clock = args.now.map_or_else(Clock::system, Clock::starting_at);
-    let head = Tree::read(&args.path);
-    let base = match &args.base {
-        Some(text) => {
-            let base = Base::named(text);
-            Some((base_tree(&args.path, &base).await?, base))
-        }
-        None => None,
-    };
+    let (head, base) = trees(args).await?;
     let private = if args.data { Some(Private::load(&args.path, clock).await?) } else { None };
     let (store, counted) = open(args, private.as_ref()).await?;
     let folder = std::env::current_dir().unwrap_or_default();
@@ -144,20 +144,43 @@ async fn plan(args: &Args) -> Result<End, End> {
     Ok(if head.errors().is_empty() { End::Done } else { End::Refused })
 }
 
-async fn base_tree(paths: &[PathBuf], base: &Base) -> Result<Tree, End> {
-    match base {
-        Base::Folder(path) => Ok(Tree::read(&[path])),
-        Base::Revision(revision) => base::at_revision(paths, revision).map_err(|why| {
-            let hint = "a base is a revision that this clone has, a folder, or `cluster`";
-            End::Wrong(why, Some(hint.to_owned()))
-        }),
+/// What is planned, and what it is compared with.
+async fn trees(args: &Args) -> Result<(Tree, Option<(Tree, Base)>), End> {
+    let base = args.base.as_deref().map(Base::named);
+    if args.prune && base != Some(Base::Cluster) {
+        let message = "--prune is about what a cluster has: it needs --base cluster";
+        return Err(End::Wrong(message.to_owned(), None));
+    }
+    let load = |namespace| manifest::load_into(namespace, args.path.iter().map(PathBuf::as_path));
+    let Some(base) = base else { return Ok((Tree::of(load(args.namespace.clone())), None)) };
+    let (head, tree) = match &base {
+        Base::Folder(path) => {
+            let loaded = manifest::load_into(args.namespace.clone(), [path.as_path()]);
+            (Tree::of(load(args.namespace.clone())), Tree::of(loaded))
+        }
+        Base::Revision(revision) => {
+            let files = base::at_revision(&args.path, revision).map_err(|why| {
+                let hint = "a base is a revision that this clone has, a folder, or `cluster`";
+                End::Wrong(why, Some(hint.to_owned()))
+            })?;
+            (Tree::of(load(args.namespace.clone())), Tree::of(manifest::of_files(args.namespace.clone(), files)))
+        }
         Base::Cluster => {
             let lost = |error: &dyn std::fmt::Display| End::Wrong(format!("the cluster: {error}"), None);
-            let client = kube::Client::try_default().await.map_err(|e| lost(&e))?;
-            let objects = Cluster::new(client, None).declared().await.map_err(|e| lost(&e))?;
-            Ok(base::of_objects(objects))
+            let config = kube::Config::infer().await.map_err(|e| lost(&e))?;
+            let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+            let client = kube::Client::try_from(config).map_err(|e| lost(&e))?;
+            let loaded = load(Some(namespace));
+            let mut objects = vec![];
+            // Only these: who may see one namespace can plan a change of it.
+            for namespace in loaded.namespaces() {
+                objects.extend(Cluster::new(client.clone(), Some(namespace)).declared().await.map_err(|e| lost(&e))?);
+            }
+            let head = if args.prune { Tree::of(loaded) } else { Tree::applied(loaded, &objects) };
+            (head, base::of_objects(&objects))
         }
-    }
+    };
+    Ok((head, Some((tree, base))))
 }
 
 /// The store to count in, and what it is, or why there is none.

@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use serde_json::Value;
+
 use super::tree::Tree;
 
 /// What `--base` names.
@@ -42,7 +44,7 @@ impl fmt::Display for Base {
 ///
 /// # Errors
 /// A sentence: there is no repository, no such revision, or git is not there.
-pub fn at_revision(paths: &[PathBuf], revision: &str) -> Result<Tree, String> {
+pub fn at_revision(paths: &[PathBuf], revision: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
     let mut files = vec![];
     for path in paths {
         let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new("")) };
@@ -68,15 +70,20 @@ pub fn at_revision(paths: &[PathBuf], revision: &str) -> Result<Tree, String> {
             files.push((folder.join(&name), bytes));
         }
     }
-    Ok(Tree::of_files(files))
+    Ok(files)
 }
 
 /// What a cluster has, each object as a file of its own.
-pub fn of_objects(objects: Vec<serde_json::Value>) -> Tree {
-    Tree::of_files(objects.into_iter().enumerate().map(|(index, object)| {
-        // JSON is YAML.
-        (PathBuf::from(format!("cluster/{index}.yaml")), object.to_string().into_bytes())
-    }))
+pub fn of_objects(objects: &[Value]) -> Tree {
+    // JSON is YAML.
+    Tree::of_files(objects.iter().map(file).map(|(path, object)| (path, object.to_string().into_bytes())))
+}
+
+/// The file that an object of a cluster would stand in, as messages name it.
+pub fn file(object: &Value) -> (PathBuf, &Value) {
+    let part = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, kind, name) = (part("/metadata/namespace"), part("/kind"), part("/metadata/name"));
+    (PathBuf::from(format!("cluster/{namespace}/{kind}/{name}.yaml")), object)
 }
 
 /// As in a folder: hidden files and folders are left out.

@@ -19,6 +19,8 @@ const WORDS_MAX: usize = 24;
 const VALUE_CHARS_MAX: usize = 100;
 /// What was deleted and what was made anew look like a rename when so much of them is the same, in percent.
 const ALIKE_PERCENT: usize = 70;
+/// Under which our annotations stand beside what a spec has.
+const ANNOTATIONS: &str = "annotations";
 
 /// What differs.
 #[derive(Debug, Default)]
@@ -30,10 +32,13 @@ pub struct Difference {
     pub notes: BTreeMap<Key, Vec<String>>,
 }
 
-/// What a change does to the objects of `base`. What is only there is told as removed where `base` is `whole`, and not
-/// where it may hold what others declare.
-pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
-    let (old, new) = (specs(base), specs(head));
+/// What a change does to the objects of `base`. Where that is live, an annotation that only it has was set by hand, and
+/// `apply` leaves it alone.
+pub fn between(base: &Tree, head: &Tree, is_live: bool) -> Difference {
+    let (mut old, new) = (specs(base), specs(head));
+    if is_live {
+        old.iter_mut().for_each(|(key, spec)| leave_to_hands(spec, new.get(key)));
+    }
     let mut found = BTreeMap::<&Key, (Change, Vec<String>)>::new();
     for (key, spec) in &new {
         match old.get(key) {
@@ -42,7 +47,7 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
             Some(_) => {}
         }
     }
-    for key in old.keys().filter(|key| whole && !new.contains_key(key)) {
+    for key in old.keys().filter(|key| !new.contains_key(key)) {
         found.insert(key, (Change::Removed, vec![]));
     }
     let mut all = Difference::default();
@@ -97,6 +102,16 @@ pub fn between(base: &Tree, head: &Tree, whole: bool) -> Difference {
     all
 }
 
+fn leave_to_hands(live: &mut Value, declared: Option<&Value>) {
+    let declared = declared.and_then(|spec| spec.get(ANNOTATIONS));
+    let Some(fields) = live.as_object_mut() else { return };
+    let Some(Value::Object(own)) = fields.get_mut(ANNOTATIONS) else { return };
+    own.retain(|name, _| declared.is_some_and(|declared| declared.get(name).is_some()));
+    if own.is_empty() {
+        fields.remove(ANNOTATIONS);
+    }
+}
+
 /// The specs of a tree as JSON, with what is beside them and matters.
 fn specs(tree: &Tree) -> BTreeMap<Key, Value> {
     let manifests = tree.manifests().iter().filter_map(|manifest| {
@@ -107,7 +122,7 @@ fn specs(tree: &Tree) -> BTreeMap<Key, Value> {
             let own = annotations.iter().filter(|(name, _)| name.starts_with("campanile.dev/"));
             let own: Map<String, Value> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
             if !own.is_empty() {
-                fields.insert("annotations".to_owned(), Value::Object(own));
+                fields.insert(ANNOTATIONS.to_owned(), Value::Object(own));
             }
         }
         Some((manifest.key()?, spec))
@@ -299,7 +314,7 @@ mod tests {
     }
 
     fn told(head: &str) -> String {
-        let difference = between(&tree(BASE), &tree(head), true);
+        let difference = between(&tree(BASE), &tree(head), false);
         let mut out = vec![];
         for object in &difference.objects {
             out.push(format!("{} {} {:?} -> {}", object.kind, object.name, object.change, object.campaigns.join(", ")));

@@ -8,6 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
+use super::base;
 use crate::{
     api::{AudienceSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec},
     source::{
@@ -33,12 +36,22 @@ impl Tree {
 
     /// Of files whose bytes somebody else has, such as those of a revision in git; an object of a cluster is one, too.
     pub fn of_files(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
-        let mut loaded = Loaded::default();
-        files.into_iter().for_each(|(path, bytes)| loaded.take_file(path, bytes));
+        Self::of(manifest::of_files(None, files))
+    }
+
+    /// What stands once `loaded` is applied to a cluster that has `objects`: those which it does not name stay as they are.
+    pub fn applied(mut loaded: Loaded, objects: &[Value]) -> Self {
+        for (path, object) in objects.iter().map(base::file) {
+            let part = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            if !loaded.declares(part("/kind"), part("/metadata/namespace"), part("/metadata/name")) {
+                loaded.take_file(path, object.to_string().into_bytes());
+            }
+        }
         Self::of(loaded)
     }
 
-    fn of(mut loaded: Loaded) -> Self {
+    /// Of what is read already.
+    pub fn of(mut loaded: Loaded) -> Self {
         let mut declared = Declared::of(&loaded);
         let checked = admission::check(&mut loaded, &mut declared, None).sound;
         loaded.diagnostics.sort_by_cached_key(|d| (d.file.as_ref().map(|file| file.path.clone()), d.span.start));

@@ -46,9 +46,11 @@ impl Kubectl {
 }
 
 /// One API server with our CRDs; a namespace, a database and a controller for each test.
-struct Cluster {
-    kubectl: Kubectl,
-    home: Home,
+pub struct Cluster {
+    pub kubectl: Kubectl,
+    pub home: Home,
+    /// The store's URL.
+    pub store: String,
     _controller: Running,
 }
 
@@ -66,7 +68,7 @@ async fn api() -> &'static ApiServer {
 }
 
 impl Cluster {
-    async fn start(test: &str, data: &str) -> Self {
+    pub async fn start(test: &str, data: &str) -> Self {
         Self::start_with(test, data, |_, _| vec![]).await
     }
 
@@ -91,7 +93,7 @@ impl Cluster {
             .spawn()
             .unwrap();
         let kubectl = Kubectl { config: api.kubeconfig().to_owned(), namespace };
-        Self { kubectl, home, _controller: Running { child } }
+        Self { kubectl, home, store: url, _controller: Running { child } }
     }
 }
 

@@ -37,6 +37,7 @@ mod metrics;
 mod nothing_twice;
 mod person;
 mod pipelines;
+mod plan_against_cluster;
 mod plan_equals_run;
 mod plan_of_a_change;
 mod plan_tells_nobody;

@@ -82,7 +82,7 @@ struct Past {
 impl Request<'_> {
     /// The whole report.
     pub async fn compose(&self) -> Report {
-        let difference = self.base.map(|(tree, base)| change::between(tree, self.head, *base != Base::Cluster));
+        let difference = self.base.map(|(tree, base)| change::between(tree, self.head, *base == Base::Cluster));
         let campaigns: Vec<&Key> = match &difference {
             Some(difference) => difference.touched.keys().collect(),
             None => self.head.sound(Kind::Campaign),

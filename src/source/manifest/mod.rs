@@ -150,6 +150,8 @@ pub struct Loaded {
     pub unreadable: Vec<PathBuf>,
     /// Every object that was declared, by kind, namespace and name: its file, and where it begins there.
     known: HashMap<(String, String, String), (Arc<File>, usize)>,
+    /// That of objects which name none; `default` unless said.
+    namespace: Option<String>,
 }
 
 /// Reads every manifest under `root`, a folder or a file.
@@ -159,8 +161,13 @@ pub fn load(root: &Path) -> Loaded {
 
 /// Reads every manifest under `roots`, folders or files. What lies below two of them is read once.
 pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
+    load_into(None, roots)
+}
+
+/// The same, where objects that name no namespace are in `namespace`.
+pub fn load_into<'r>(namespace: Option<String>, roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
     let (files, diagnostics) = files_under(roots);
-    let mut loaded = Loaded { diagnostics, ..Loaded::default() };
+    let mut loaded = Loaded { diagnostics, namespace, ..Loaded::default() };
     for path in files {
         match std::fs::read(&path) {
             Ok(bytes) => loaded.take_file(path, bytes),
@@ -170,6 +177,13 @@ pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
             }
         }
     }
+    loaded
+}
+
+/// The same of files whose bytes somebody else has.
+pub fn of_files(namespace: Option<String>, files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Loaded {
+    let mut loaded = Loaded { namespace, ..Loaded::default() };
+    files.into_iter().for_each(|(path, bytes)| loaded.take_file(path, bytes));
     loaded
 }
 
@@ -191,6 +205,18 @@ impl Loaded {
     /// Reads one file more, whose bytes somebody else has: those of a revision in git, for example.
     pub fn take_file(&mut self, path: PathBuf, bytes: Vec<u8>) {
         load_file(path, bytes, self);
+    }
+
+    /// Whether an object is declared, right or wrong.
+    pub fn declares(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        let identity = (kind.to_owned(), namespace.to_owned(), name.to_owned());
+        self.known.contains_key(&identity)
+            || self.broken.iter().any(|m| (&*m.kind, &*m.namespace, &*m.name) == (kind, namespace, name))
+    }
+
+    /// The namespaces of what is declared.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.manifests.iter().chain(&self.broken).map(|manifest| manifest.namespace.clone()).collect()
     }
 }
 
@@ -283,7 +309,7 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
         loaded.diagnostics.push(wrong);
         // It is there, and what refers to it need not be told that it is not.
         if SCHEMAS.contains_key(&kind) {
-            let (object, (namespace, name)) = identified(&tree);
+            let (object, (namespace, name)) = identified(&tree, loaded.namespace.as_deref());
             loaded.broken.push(Manifest { file: file.clone(), kind, namespace, name, object, tree });
         }
         return;
@@ -292,16 +318,16 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
 }
 
 /// An object's value, its namespace and its name.
-fn identified(tree: &yaml::Node) -> (Value, (String, String)) {
+fn identified(tree: &yaml::Node, home: Option<&str>) -> (Value, (String, String)) {
     let object = tree.value();
     let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let (name, namespace) = (field("name"), field("namespace"));
-    let namespace = if namespace.is_empty() { NAMESPACE.to_owned() } else { namespace };
+    let namespace = if namespace.is_empty() { home.unwrap_or(NAMESPACE).to_owned() } else { namespace };
     (object, (namespace, name))
 }
 
 fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Loaded) {
-    let (mut object, (namespace, name)) = identified(&tree);
+    let (mut object, (namespace, name)) = identified(&tree, loaded.namespace.as_deref());
     let mut found = metadata_problems(&object["metadata"]);
     if let Some(entries) = object.as_object_mut() {
         // Status is the controller's to write.

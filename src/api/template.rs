@@ -14,10 +14,12 @@ use super::{
 
 mod email;
 mod fragment;
+pub mod kept;
 
 pub use self::{
     email::{EmailTemplate, EmailVariant},
     fragment::Fragment,
+    kept::Kept,
 };
 
 /// Of a persona's values, as JSON.
@@ -101,10 +103,15 @@ pub struct PersonaValue(pub serde_json::Value);
 untyped!(PersonaValue);
 
 /// What a text message says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.text) != has(self.textFrom)", "exactly one of text, textFrom"))]
 pub struct TextTemplate {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16_384))]
-    pub text: String,
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_from: Option<Kept>,
 }
 
 /// What an `http` channel is told, by name: its request reads `values.<name>`.
@@ -115,11 +122,16 @@ pub struct ValuesTemplate {
     pub values: Vec<NamedValue>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.value) != has(self.valueFrom)", "exactly one of value, valueFrom"))]
 pub struct NamedValue {
     pub name: Word,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16_384))]
-    pub value: String,
+    pub value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<Kept>,
 }
 
 /// The sections that differ in this locale.

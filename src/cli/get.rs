@@ -13,9 +13,10 @@ use super::{
     table::Table,
 };
 use crate::{
-    api::{GROUP, VERSION, crd},
+    api::{GROUP, VERSION, crd, template::kept},
     clock::Clock,
     rule::nearest,
+    source::Kind,
     store::object::Stored,
 };
 
@@ -182,6 +183,10 @@ fn age(seconds: i64) -> String {
 /// The object as an API server would hand it over.
 fn json_of(object: &Stored) -> Value {
     let mut metadata = Map::new();
+    let mut spec = object.spec.clone();
+    if object.kind == Kind::MessageTemplate.as_str() {
+        kept::declared(&mut spec);
+    }
     add(&mut metadata, "annotations", object.meta["annotations"].clone());
     metadata.insert("creationTimestamp".to_owned(), json!(object.created.to_string()));
     add(&mut metadata, "finalizers", object.meta["finalizers"].clone());
@@ -196,7 +201,7 @@ fn json_of(object: &Stored) -> Value {
         "apiVersion": format!("{GROUP}/{VERSION}"),
         "kind": object.kind,
         "metadata": metadata,
-        "spec": object.spec,
+        "spec": spec,
         "status": object.status,
     })
 }

@@ -159,11 +159,11 @@ async fn trees(args: &Args) -> Result<(Tree, Option<(Tree, Base)>), End> {
             (Tree::of(load(args.namespace.clone())), Tree::of(loaded))
         }
         Base::Revision(revision) => {
-            let files = base::at_revision(&args.path, revision).map_err(|why| {
+            let loaded = base::at_revision(args.namespace.clone(), &args.path, revision).map_err(|why| {
                 let hint = "a base is a revision that this clone has, a folder, or `cluster`";
                 End::Wrong(why, Some(hint.to_owned()))
             })?;
-            (Tree::of(load(args.namespace.clone())), Tree::of(manifest::of_files(args.namespace.clone(), files)))
+            (Tree::of(load(args.namespace.clone())), Tree::of(loaded))
         }
         Base::Cluster => {
             let lost = |error: &dyn std::fmt::Display| End::Wrong(format!("the cluster: {error}"), None);
@@ -174,7 +174,9 @@ async fn trees(args: &Args) -> Result<(Tree, Option<(Tree, Base)>), End> {
             let mut objects = vec![];
             // Only these: who may see one namespace can plan a change of it.
             for namespace in loaded.namespaces() {
-                objects.extend(Cluster::new(client.clone(), Some(namespace)).declared().await.map_err(|e| lost(&e))?);
+                let maps = loaded.maps(&namespace);
+                let cluster = Cluster::new(client.clone(), Some(namespace));
+                objects.extend(cluster.declared(maps).await.map_err(|e| lost(&e))?);
             }
             let head = if args.prune { Tree::of(loaded) } else { Tree::applied(loaded, &objects) };
             (head, base::of_objects(&objects))

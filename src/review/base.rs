@@ -10,6 +10,13 @@ use std::{
 use serde_json::Value;
 
 use super::tree::Tree;
+use crate::{
+    api::template::kept::Lost,
+    source::manifest::{
+        self, Loaded,
+        kept::{self, Beside},
+    },
+};
 
 /// What `--base` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +51,8 @@ impl fmt::Display for Base {
 ///
 /// # Errors
 /// A sentence: there is no repository, no such revision, or git is not there.
-pub fn at_revision(paths: &[PathBuf], revision: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
-    let mut files = vec![];
+pub fn at_revision(namespace: Option<String>, paths: &[PathBuf], revision: &str) -> Result<Loaded, String> {
+    let (mut files, mut looks) = (vec![], vec![]);
     for path in paths {
         let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new("")) };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -69,8 +76,37 @@ pub fn at_revision(paths: &[PathBuf], revision: &str) -> Result<Vec<(PathBuf, Ve
             let bytes = next_blob(&mut answer).ok_or_else(|| format!("git does not give {name} of {revision}"))?;
             files.push((folder.join(&name), bytes));
         }
+        looks.push(Look { folder: folder.to_owned(), commit });
     }
-    Ok(files)
+    Ok(manifest::of_files(namespace, files).beside(AtRevision(looks)))
+}
+
+/// A folder as it is at a commit.
+#[derive(Debug)]
+struct Look {
+    folder: PathBuf,
+    commit: String,
+}
+
+/// What lies beside the manifests of a revision.
+#[derive(Debug)]
+struct AtRevision(Vec<Look>);
+
+impl Beside for AtRevision {
+    fn read(&self, path: &Path, name: &str, max: u64) -> Result<Vec<u8>, Lost> {
+        let inside =
+            |look: &Look| path.strip_prefix(&look.folder).ok().map(|path| kept::plain(&path.with_file_name(name)));
+        let found = self.0.iter().find_map(|look| Some((look, inside(look)?)));
+        let Some((look, file)) = found.filter(|(_, file)| !kept::is_hidden(file)) else {
+            return Err(kept::outside(name));
+        };
+        // A link is followed inside of the commit only.
+        let asked = format!("{}:./{}\n", look.commit, file.display());
+        let answer = git(&look.folder, &["cat-file", "--batch", "--follow-symlinks"], Some(asked));
+        let bytes = answer.ok().and_then(|answer| next_blob(&mut answer.into_iter()));
+        let bytes = bytes.ok_or_else(|| Lost::new(format!("the revision has no file `{name}` beside the manifest")))?;
+        if bytes.len() as u64 > max { Err(kept::too_long(name, max)) } else { Ok(bytes) }
+    }
 }
 
 /// What a cluster has, each object as a file of its own.

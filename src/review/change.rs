@@ -9,6 +9,7 @@ use super::{
     tree::Tree,
 };
 use crate::{
+    api::template::kept,
     plan::Bundle,
     source::{Key, Kind, admission::Sound},
 };
@@ -116,6 +117,9 @@ fn leave_to_hands(live: &mut Value, declared: Option<&Value>) {
 fn specs(tree: &Tree) -> BTreeMap<Key, Value> {
     let manifests = tree.manifests().iter().filter_map(|manifest| {
         let mut spec = manifest.object["spec"].clone();
+        if manifest.kind == Kind::MessageTemplate.as_str() {
+            kept::forget_lost(&mut spec);
+        }
         if let (Value::Object(fields), Value::Object(annotations)) =
             (&mut spec, &manifest.object["metadata"]["annotations"])
         {

@@ -34,7 +34,7 @@ impl Tree {
         Self::of(manifest::load_all(paths.iter().map(AsRef::as_ref)))
     }
 
-    /// Of files whose bytes somebody else has, such as those of a revision in git; an object of a cluster is one, too.
+    /// Of files whose bytes somebody else has; an object of a cluster is one, too. They keep nothing in files beside them.
     pub fn of_files(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
         Self::of(manifest::of_files(None, files))
     }
@@ -52,6 +52,7 @@ impl Tree {
 
     /// Of what is read already.
     pub fn of(mut loaded: Loaded) -> Self {
+        loaded.fill();
         let mut declared = Declared::of(&loaded);
         let checked = admission::check(&mut loaded, &mut declared, None).sound;
         loaded.diagnostics.sort_by_cached_key(|d| (d.file.as_ref().map(|file| file.path.clone()), d.span.start));

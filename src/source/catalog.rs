@@ -76,7 +76,9 @@ impl Catalog {
         let Ok(mut objects) = self.objects.write() else { return vec![] };
         let key = object.key.clone();
         let old = objects.get(&key);
-        if let Some(old) = old.filter(|old| old.generation == object.generation && old.uid == object.uid) {
+        if let Some(old) =
+            old.filter(|old| old.generation == object.generation && old.uid == object.uid && old.spec == object.spec)
+        {
             object.seen = old.seen;
         }
         let is_same = old.is_some_and(|old| {
@@ -85,6 +87,8 @@ impl Catalog {
                 && old.is_deleting == object.is_deleting
                 && old.annotations == object.annotations
                 && old.is_ready() == object.is_ready()
+                // What a template keeps in a ConfigMap changes without the template.
+                && old.spec == object.spec
         });
         objects.insert(key.clone(), Arc::new(object));
         if is_same { vec![] } else { affected(&objects, &key) }

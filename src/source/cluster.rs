@@ -2,9 +2,11 @@
 //!
 //! A malformed object is an error on that object, never a dead watch: objects are read untyped.
 
+mod maps;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -26,7 +28,7 @@ use super::{Failure, Key, Kind, Source, Weight, catalog::Object, mark_of};
 use crate::{
     api::{
         Audience, Campaign, CampaignRun, CampaignRunSpec, Channel, ContactPolicy, Dataset, GROUP, MessageTemplate,
-        VERSION, condition::Reason,
+        VERSION, condition::Reason, template::kept,
     },
     reconcile::World,
     send::{dispatch::Secrets, providers::Secret},
@@ -48,12 +50,25 @@ pub struct Cluster {
     /// The one namespace that is this home's; none: all.
     namespace: Option<String>,
     world: OnceLock<Weak<World>>,
+    watches_maps: AtomicBool,
+    /// Whether a ConfigMap could not be read and must be asked for again.
+    has_unread: AtomicBool,
+    /// One template at a time is read with what it keeps in ConfigMaps.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Cluster {
     pub fn new(client: Client, namespace: Option<String>) -> Self {
         let reporter = Reporter { controller: MANAGER.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, namespace, world: OnceLock::new() }
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            namespace,
+            world: OnceLock::new(),
+            watches_maps: AtomicBool::new(false),
+            has_unread: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     pub fn attach(&self, world: &Arc<World>) {
@@ -84,14 +99,22 @@ impl Cluster {
         Ok(runs.into_iter().filter_map(mark).collect())
     }
 
-    /// All that is declared there, as manifests: without status, and without what only a server adds.
+    /// All that is declared there, as manifests: without status, and without what only a server adds. Of ConfigMaps those
+    /// that a template names, and those of its namespace in `maps`.
     ///
     /// # Errors
     /// If the API server does not answer or refuses.
-    pub async fn declared(&self) -> Result<Vec<Value>, Failure> {
+    pub async fn declared(&self, maps: BTreeSet<String>) -> Result<Vec<Value>, Failure> {
+        let here = self.namespace.clone().unwrap_or_default();
+        let mut maps: BTreeSet<_> = maps.into_iter().map(|name| (here.clone(), name)).collect();
         let mut found = vec![];
         for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::CampaignRun) {
             let objects = bounded(self.all(kind).list(&ListParams::default())).await?.map_err(failure)?;
+            for object in objects.iter().filter(|_| kind == Kind::MessageTemplate) {
+                let references = kept::references(&object.data["spec"]);
+                let namespace = object.namespace().unwrap_or_default();
+                maps.extend(maps::names(&references).into_iter().map(|name| (namespace.clone(), name.to_owned())));
+            }
             found.extend(objects.into_iter().map(|object| {
                 let annotations = object.annotations().iter().filter(|(name, _)| name.starts_with("campanile.dev/"));
                 let annotations: BTreeMap<_, _> = annotations.collect();
@@ -102,6 +125,14 @@ impl Cluster {
                     "spec": object.data["spec"],
                 })
             }));
+        }
+        for (namespace, name) in maps {
+            // Of one that is not there the template says so.
+            let Some(mut map) = self.map(&namespace, &name).await? else { continue };
+            map["apiVersion"] = "v1".into();
+            map["kind"] = "ConfigMap".into();
+            map["metadata"] = json!({"name": name, "namespace": namespace});
+            found.push(map);
         }
         Ok(found)
     }
@@ -130,7 +161,7 @@ impl Cluster {
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => {
-                    listed.insert(take(&world, kind, object));
+                    listed.insert(self.take_watched(&world, kind, object).await);
                 }
                 Ok(watcher::Event::InitDone) => {
                     // What was not listed again was deleted while nobody watched.
@@ -141,7 +172,7 @@ impl Cluster {
                     }
                 }
                 Ok(watcher::Event::Apply(object)) => {
-                    take(&world, kind, object);
+                    self.take_watched(&world, kind, object).await;
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     let key = Key::new(kind, &object.namespace().unwrap_or_default(), &object.name_any());
@@ -151,13 +182,25 @@ impl Cluster {
             }
         }
     }
-}
 
-fn take(world: &World, kind: Kind, object: DynamicObject) -> Key {
-    let object = object_of(kind, object);
-    let key = object.key.clone();
-    world.queue.wake(world.catalog.put(object));
-    key
+    async fn take_watched(self: &Arc<Self>, world: &World, kind: Kind, object: DynamicObject) -> Key {
+        if kind == Kind::MessageTemplate && !kept::references(&object.data["spec"]).is_empty() {
+            self.watch_maps();
+        }
+        self.take(world, kind, object).await
+    }
+
+    async fn take(&self, world: &World, kind: Kind, object: DynamicObject) -> Key {
+        let mut object = object_of(kind, object);
+        let key = object.key.clone();
+        let is_template = kind == Kind::MessageTemplate;
+        let _turn = if is_template { Some(self.turn.lock().await) } else { None };
+        if is_template {
+            self.fill(world, &mut object, false).await;
+        }
+        world.queue.wake(world.catalog.put(object));
+        key
+    }
 }
 
 fn object_of(kind: Kind, object: DynamicObject) -> Object {
@@ -221,7 +264,7 @@ impl Source for Cluster {
         match bounded(api.patch_status(&key.name, &params, &Patch::Apply(&body))).await? {
             Ok(object) => {
                 if let Some(world) = self.world() {
-                    take(&world, key.kind, object);
+                    self.take(&world, key.kind, object).await;
                 }
                 Ok(())
             }

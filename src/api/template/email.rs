@@ -3,18 +3,23 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Kept;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.text) || has(self.html) || has(self.mjml)",
+    "has(self.text) || has(self.textFrom) || has(self.html) || has(self.htmlFrom) || has(self.mjml) || has(self.mjmlFrom)",
     "an email has text, html or mjml"
 ))]
+#[x_kube(validation = ("!(has(self.text) && has(self.textFrom))", "text or textFrom, not both"))]
+#[x_kube(validation = ("!(has(self.html) && has(self.htmlFrom))", "html or htmlFrom, not both"))]
+#[x_kube(validation = ("!(has(self.mjml) && has(self.mjmlFrom))", "mjml or mjmlFrom, not both"))]
 #[x_kube(validation = (
-    "!(has(self.html) && has(self.mjml))",
+    "!((has(self.html) || has(self.htmlFrom)) && (has(self.mjml) || has(self.mjmlFrom)))",
     "html or mjml, not both"
 ))]
 #[x_kube(validation = (
-    "!has(self.preheader) || has(self.html) || has(self.mjml)",
+    "!has(self.preheader) || has(self.html) || has(self.htmlFrom) || has(self.mjml) || has(self.mjmlFrom)",
     "a preheader is hidden in HTML, and there is none"
 ))]
 pub struct EmailTemplate {
@@ -29,19 +34,28 @@ pub struct EmailTemplate {
     #[schemars(length(min = 1, max = 262_144))]
     pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_from: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144))]
     pub html: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html_from: Option<Kept>,
     /// MJML, which becomes the HTML.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144))]
     pub mjml: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mjml_from: Option<Kept>,
 }
 
 /// The parts that differ in this locale.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!(has(self.text) && has(self.textFrom))", "text or textFrom, not both"))]
+#[x_kube(validation = ("!(has(self.html) && has(self.htmlFrom))", "html or htmlFrom, not both"))]
+#[x_kube(validation = ("!(has(self.mjml) && has(self.mjmlFrom))", "mjml or mjmlFrom, not both"))]
 #[x_kube(validation = (
-    "!(has(self.html) && has(self.mjml))",
+    "!((has(self.html) || has(self.htmlFrom)) && (has(self.mjml) || has(self.mjmlFrom)))",
     "html or mjml, not both"
 ))]
 pub struct EmailVariant {
@@ -55,9 +69,15 @@ pub struct EmailVariant {
     #[schemars(length(min = 1, max = 262_144))]
     pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_from: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144))]
     pub html: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html_from: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144))]
     pub mjml: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mjml_from: Option<Kept>,
 }

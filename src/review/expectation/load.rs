@@ -106,7 +106,7 @@ fn read(path: &Path, tests: &mut Vec<(Manifest, TestSpec)>, diagnostics: &mut Ve
             true => schema::check(&mut object, &SCHEMA),
             false => vec![],
         };
-        let manifest = Manifest { file: file.clone(), kind: "Test".to_owned(), namespace, name, object, tree };
+        let manifest = Manifest::new(&file, "Test".to_owned(), (namespace, name), object, tree);
         let mut fail = |path: &str, message: String, hint: Option<String>| {
             diagnostics.push(manifest.diagnose(INVALID, path, None, message, hint));
         };

@@ -47,6 +47,10 @@ impl<'s> Compiler<'s> {
 
     /// Compiles all parts of the section in all locales.
     pub fn compile(&mut self) {
+        self.problems = shelf::lost(&self.shelf);
+        if !self.problems.is_empty() {
+            return;
+        }
         let mut parts = self.take_slots();
         // It has no place of its own in a message.
         parts.retain(|part| self.medium != Medium::Email || *part != PREHEADER);
@@ -227,6 +231,9 @@ impl<'s> Compiler<'s> {
 
     /// Fragments that nothing here includes must be right all the same.
     pub fn check_fragments(&mut self) {
+        if !shelf::lost(&self.shelf).is_empty() {
+            return;
+        }
         for fragment in shelf::fragments(&self.shelf) {
             let checked = Composed::of(fragment, &self.shelf, "");
             let found = checked.and_then(|composed| reads::collect(&composed, &self.template.environment));

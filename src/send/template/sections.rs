@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{
         medium::Medium,
-        template::{LocaleVariant, MessageTemplateSpec, NamedValue},
+        template::{Kept, LocaleVariant, MessageTemplateSpec, NamedValue, kept::path_of},
     },
     send::mime::one_line,
 };
@@ -15,8 +15,10 @@ use crate::{
 /// Every medium that a template can have a section for.
 pub const ALL: [Medium; 3] = [Medium::Email, Medium::Sms, Medium::Http];
 
-/// A name, and the text under it.
-type Part<'s> = (String, &'s str);
+/// A name, the text under it, and whether that is kept elsewhere.
+type Part<'s> = (String, &'s str, bool);
+/// A text that may be written out or kept elsewhere.
+type Either<'s> = (Option<&'s String>, Option<&'s Kept>);
 
 /// MJML is the HTML of a section in another form.
 pub const MJML: &str = "mjml";
@@ -36,10 +38,10 @@ pub fn of<'s>((owner, spec): (&'s str, &'s MessageTemplateSpec), medium: Medium)
     });
     let mut found = vec![];
     for (locale, prefix, parts) in std::iter::once(base).chain(variants) {
-        for (index, (part, text)) in parts.into_iter().enumerate() {
+        for (index, (part, text, is_kept)) in parts.into_iter().enumerate() {
             let path = match is_list(medium) {
-                true => format!("{prefix}{}.{}[{index}].value", medium.step(), list(medium)),
-                false => format!("{prefix}{}.{part}", medium.step()),
+                true => format!("{prefix}{}.{}[{index}].{}", medium.step(), list(medium), path_of("value", is_kept)),
+                false => format!("{prefix}{}.{}", medium.step(), path_of(&part, is_kept)),
             };
             let (part, form) = match (medium, part.as_str()) {
                 (Medium::Email, MJML) => (HTML.to_owned(), Form::Mjml),
@@ -64,15 +66,17 @@ fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
             .iter()
             .flat_map(|email| {
                 some([
-                    ("subject", Some(&email.subject)),
-                    ("preheader", email.preheader.as_ref()),
-                    ("text", email.text.as_ref()),
-                    (HTML, email.html.as_ref()),
-                    (MJML, email.mjml.as_ref()),
+                    ("subject", (Some(&email.subject), None)),
+                    ("preheader", (email.preheader.as_ref(), None)),
+                    ("text", (email.text.as_ref(), email.text_from.as_ref())),
+                    (HTML, (email.html.as_ref(), email.html_from.as_ref())),
+                    (MJML, (email.mjml.as_ref(), email.mjml_from.as_ref())),
                 ])
             })
             .collect(),
-        Medium::Sms => spec.sms.iter().flat_map(|sms| some([("text", Some(&sms.text))])).collect(),
+        Medium::Sms => {
+            spec.sms.iter().flat_map(|sms| some([("text", (sms.text.as_ref(), sms.text_from.as_ref()))])).collect()
+        }
         Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
         Medium::Push | Medium::Postal => vec![],
     }
@@ -85,26 +89,32 @@ fn variant(spec: &LocaleVariant, medium: Medium) -> Vec<Part<'_>> {
             .iter()
             .flat_map(|email| {
                 some([
-                    ("subject", email.subject.as_ref()),
-                    ("preheader", email.preheader.as_ref()),
-                    ("text", email.text.as_ref()),
-                    (HTML, email.html.as_ref()),
-                    (MJML, email.mjml.as_ref()),
+                    ("subject", (email.subject.as_ref(), None)),
+                    ("preheader", (email.preheader.as_ref(), None)),
+                    ("text", (email.text.as_ref(), email.text_from.as_ref())),
+                    (HTML, (email.html.as_ref(), email.html_from.as_ref())),
+                    (MJML, (email.mjml.as_ref(), email.mjml_from.as_ref())),
                 ])
             })
             .collect(),
-        Medium::Sms => spec.sms.iter().flat_map(|sms| some([("text", Some(&sms.text))])).collect(),
+        Medium::Sms => {
+            spec.sms.iter().flat_map(|sms| some([("text", (sms.text.as_ref(), sms.text_from.as_ref()))])).collect()
+        }
         Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
         Medium::Push | Medium::Postal => vec![],
     }
 }
 
-fn some<'s, const N: usize>(parts: [(&'static str, Option<&'s String>); N]) -> impl Iterator<Item = Part<'s>> {
-    parts.into_iter().filter_map(|(part, text)| Some((part.to_owned(), text?.as_str())))
+fn some<'s, const N: usize>(parts: [(&'static str, Either<'s>); N]) -> impl Iterator<Item = Part<'s>> {
+    // Words that are lost are none here: that they are lost is said, and nothing more is made of them.
+    let words = |(text, kept): Either<'s>| text.map(String::as_str).or(kept.map(|_| ""));
+    parts.into_iter().filter_map(move |(part, either)| Some((part.to_owned(), words(either)?, either.1.is_some())))
 }
 
 fn named(values: &[NamedValue]) -> impl Iterator<Item = Part<'_>> {
-    values.iter().map(|value| (value.name.to_string(), value.value.as_str()))
+    values
+        .iter()
+        .map(|value| (value.name.to_string(), value.value.as_deref().unwrap_or_default(), value.value_from.is_some()))
 }
 
 /// Makes the message of its parts; `order` are the names of a list, `part` gives one part in words.

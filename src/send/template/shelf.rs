@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::template::{Fragment, LocaleVariant, MessageTemplateSpec};
+use super::TemplateProblem;
+use crate::api::template::{
+    Fragment, LocaleVariant, MessageTemplateSpec,
+    kept::{self, path_of},
+};
 
 /// In what an author wrote it, and so what it may include and how it is escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +73,9 @@ impl<'s> Shelf<'s> {
             };
             let Some(index) = fragments.iter().position(|fragment| *fragment.name == *name) else { continue };
             let path = format!("{at}.fragments[{index}]");
-            for (known, text) in forms(&fragments[index]) {
+            for (known, text, is_kept) in forms(&fragments[index]) {
                 if known == form {
-                    let path = format!("{path}.{}", known.word());
+                    let path = format!("{path}.{}", path_of(known.word(), is_kept));
                     return Ok(Passage { owner, path, text, form });
                 }
                 others.push(known);
@@ -97,10 +101,33 @@ fn variant<'s>(spec: &'s MessageTemplateSpec, locale: &str) -> Option<(&'s str, 
     all.find(|(tag, _)| normal(tag) == locale).map(|(tag, variant)| (tag.as_str(), variant))
 }
 
-/// What a fragment has, in the forms that it has it in.
-fn forms(fragment: &Fragment) -> impl Iterator<Item = (Form, &str)> {
-    let all = [(Form::Text, &fragment.text), (Form::Html, &fragment.html), (Form::Mjml, &fragment.mjml)];
-    all.into_iter().filter_map(|(form, text)| Some((form, text.as_deref()?)))
+/// What a fragment has, in the forms that it has it in, and whether it is kept elsewhere.
+fn forms(fragment: &Fragment) -> impl Iterator<Item = (Form, &str, bool)> {
+    let all = [
+        (Form::Text, &fragment.text, &fragment.text_from),
+        (Form::Html, &fragment.html, &fragment.html_from),
+        (Form::Mjml, &fragment.mjml, &fragment.mjml_from),
+    ];
+    all.into_iter().filter_map(|(form, text, kept)| {
+        let is_there = text.is_some() || kept.is_some();
+        is_there.then(|| (form, text.as_deref().unwrap_or_default(), kept.is_some()))
+    })
+}
+
+/// What a template, or one that it may include, keeps elsewhere and what could not be read there.
+pub(super) fn lost(shelf: &Shelf<'_>) -> Vec<TemplateProblem> {
+    let others = shelf.others.iter().map(|(name, spec)| (name.as_str(), spec)).filter(|(name, _)| *name != shelf.name);
+    let mut found = vec![];
+    for (owner, spec) in std::iter::once((shelf.name, shelf.spec)).chain(others) {
+        // Whatever sections there are: all that is kept looks alike in JSON.
+        let spec = serde_json::json!(spec);
+        found.extend(kept::references(&spec).into_iter().filter_map(|(path, kept)| {
+            let kept::Lost { message, hint } = kept.lost?;
+            let owner = owner.to_owned();
+            Some(TemplateProblem { owner, path, span: 0..0, line: 1, column: 1, message, hint })
+        }));
+    }
+    found
 }
 
 /// Every fragment of a template, in every form and locale.
@@ -110,8 +137,8 @@ pub(super) fn fragments<'s>(shelf: &Shelf<'s>) -> Vec<Passage<'s>> {
     let mut found = vec![];
     for (at, fragments) in base.chain(variants) {
         for (index, fragment) in fragments.iter().enumerate() {
-            found.extend(forms(fragment).map(|(form, text)| {
-                let path = format!("{at}.fragments[{index}].{}", form.word());
+            found.extend(forms(fragment).map(|(form, text, is_kept)| {
+                let path = format!("{at}.fragments[{index}].{}", path_of(form.word(), is_kept));
                 Passage { owner: shelf.name, path, text, form }
             }));
         }

@@ -21,7 +21,7 @@ use super::{
     Failure, Key, Kind, Source, Weight, admission,
     catalog::Object,
     declared::Declared,
-    manifest::{self, Diagnostic, Loaded, Manifest},
+    manifest::{self, Diagnostic, Loaded, Manifest, kept::Roots},
     mark_of,
 };
 use crate::{
@@ -120,6 +120,8 @@ impl Folder {
             loaded.broken.extend(read.broken);
             loaded.unreadable.extend(read.unreadable);
         }
+        let mut loaded = loaded.beside(Roots::of(self.roots.iter().map(PathBuf::as_path)));
+        loaded.fill();
         let mut declared = Declared::of(&loaded);
         let refused = admission::check(&mut loaded, &mut declared, Some(&world.catalog)).refused;
         self.take_secrets(&loaded.manifests);

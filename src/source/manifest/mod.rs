@@ -1,6 +1,7 @@
 //! Manifests: files of YAML read as kubectl and the API server would, with errors that point into the file.
 
 mod diagnostic;
+pub mod kept;
 pub mod schema;
 pub mod yaml;
 
@@ -14,6 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub use self::diagnostic::{About, Diagnostic, File, Severity};
+use self::kept::{Beside, Elsewhere, Roots};
 use crate::{
     api::{GROUP, VERSION, crd},
     rule::nearest,
@@ -29,6 +31,9 @@ const FILES_MAX: usize = 10_000;
 /// DNS-1123 subdomain.
 const NAME_CHARS_MAX: usize = 253;
 const NAMESPACE: &str = "default";
+/// The kinds of others that are read, too: what ours refer to.
+pub(super) const SECRET: &str = "Secret";
+pub(super) const CONFIG_MAP: &str = "ConfigMap";
 
 /// The OpenAPI schema of each kind, as in the checked-in CRDs.
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
@@ -46,12 +51,25 @@ pub struct Manifest {
     pub kind: String,
     pub namespace: String,
     pub name: String,
-    /// With defaults filled in; without status.
+    /// With defaults filled in, and with what it keeps elsewhere; without status.
     pub object: Value,
     pub tree: yaml::Node,
+    /// Where that stands, by the path of the field that names it.
+    elsewhere: BTreeMap<String, Elsewhere>,
 }
 
 impl Manifest {
+    /// One of a file's objects, none of whose parts is kept elsewhere yet.
+    pub fn new(
+        file: &Arc<File>,
+        kind: String,
+        (namespace, name): (String, String),
+        object: Value,
+        tree: yaml::Node,
+    ) -> Self {
+        Self { file: file.clone(), kind, namespace, name, object, tree, elsewhere: BTreeMap::new() }
+    }
+
     /// Points at a path of this object, and into the text that stands there if `inside` is given.
     pub fn diagnose(
         &self,
@@ -61,6 +79,16 @@ impl Manifest {
         message: impl Into<String>,
         hint: Option<String>,
     ) -> Diagnostic {
+        let about = About {
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            path: path.to_owned(),
+        };
+        if let Some((elsewhere, inside)) = self.elsewhere.get(path).zip(inside.clone()) {
+            let (file, span) = elsewhere.place(inside);
+            return Diagnostic { hint, about: Some(about), ..Diagnostic::new(id, message, span).of(&file) };
+        }
         let mut span = self.tree.at(path);
         if let Some(inside) = inside
             && let Some(yaml::Node { kind: yaml::Kind::Scalar(Value::String(text), _), .. }) = self.tree.find(path)
@@ -74,12 +102,6 @@ impl Manifest {
             // Of a text of several lines its key, not one of them.
             span = key;
         }
-        let about = About {
-            kind: self.kind.clone(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            path: path.to_owned(),
-        };
         Diagnostic { hint, about: Some(about), ..Diagnostic::new(id, message, span).of(&self.file) }
     }
 }
@@ -152,6 +174,8 @@ pub struct Loaded {
     known: HashMap<(String, String, String), (Arc<File>, usize)>,
     /// That of objects which name none; `default` unless said.
     namespace: Option<String>,
+    /// What lies beside the files; nothing, unless said.
+    beside: Option<Arc<dyn Beside>>,
 }
 
 /// Reads every manifest under `root`, a folder or a file.
@@ -166,8 +190,9 @@ pub fn load_all<'r>(roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
 
 /// The same, where objects that name no namespace are in `namespace`.
 pub fn load_into<'r>(namespace: Option<String>, roots: impl IntoIterator<Item = &'r Path>) -> Loaded {
-    let (files, diagnostics) = files_under(roots);
-    let mut loaded = Loaded { diagnostics, namespace, ..Loaded::default() };
+    let roots: Vec<&Path> = roots.into_iter().collect();
+    let (files, diagnostics) = files_under(roots.iter().copied());
+    let mut loaded = Loaded { diagnostics, namespace, ..Loaded::default() }.beside(Roots::of(roots));
     for path in files {
         match std::fs::read(&path) {
             Ok(bytes) => loaded.take_file(path, bytes),
@@ -277,9 +302,9 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
     {
         return items.clone().into_iter().for_each(|item| load_object(item, file, loaded));
     }
-    let is_secret = version == "v1" && kind == "Secret";
+    let is_core = version == "v1" && [SECRET, CONFIG_MAP].contains(&kind.as_str());
     let group = version.split_once('/').map_or("", |(group, _)| group);
-    if group != GROUP && !is_secret {
+    if group != GROUP && !is_core {
         if kind.is_empty() && version.is_empty() {
             loaded.diagnostics.push(
                 fail("this is no Kubernetes object: it has no apiVersion and kind".to_owned(), "")
@@ -293,9 +318,9 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
         }
         return;
     }
-    let is_known = is_secret || SCHEMAS.contains_key(&kind);
+    let is_known = is_core || SCHEMAS.contains_key(&kind);
     let near = nearest(&kind, SCHEMAS.keys().map(String::as_str)).filter(|_| !is_known);
-    let wrong = if !is_secret && version != format!("{GROUP}/{VERSION}") {
+    let wrong = if !is_core && version != format!("{GROUP}/{VERSION}") {
         let problem = fail(format!("there is no version `{version}`"), "apiVersion");
         Some(problem.hint(format!("write {GROUP}/{VERSION}")))
     } else if !is_known {
@@ -309,8 +334,8 @@ fn load_object(tree: yaml::Node, file: &Arc<File>, loaded: &mut Loaded) {
         loaded.diagnostics.push(wrong);
         // It is there, and what refers to it need not be told that it is not.
         if SCHEMAS.contains_key(&kind) {
-            let (object, (namespace, name)) = identified(&tree, loaded.namespace.as_deref());
-            loaded.broken.push(Manifest { file: file.clone(), kind, namespace, name, object, tree });
+            let (object, name) = identified(&tree, loaded.namespace.as_deref());
+            loaded.broken.push(Manifest::new(file, kind, name, object, tree));
         }
         return;
     }
@@ -327,12 +352,16 @@ fn identified(tree: &yaml::Node, home: Option<&str>) -> (Value, (String, String)
 }
 
 fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Loaded) {
-    let (mut object, (namespace, name)) = identified(&tree, loaded.namespace.as_deref());
+    let (mut object, name) = identified(&tree, loaded.namespace.as_deref());
     let mut found = metadata_problems(&object["metadata"]);
     if let Some(entries) = object.as_object_mut() {
         // Status is the controller's to write.
         entries.remove("status");
-        let known = if kind == "Secret" { vec!["data", "stringData", "type", "immutable"] } else { vec!["spec"] };
+        let known = match kind.as_str() {
+            SECRET => vec!["data", "stringData", "type", "immutable"],
+            CONFIG_MAP => vec!["data", "binaryData", "immutable"],
+            _ => vec!["spec"],
+        };
         for unknown in entries
             .keys()
             .filter(|k| !["apiVersion", "kind", "metadata"].contains(&k.as_str()) && !known.contains(&k.as_str()))
@@ -345,7 +374,7 @@ fn take_object(tree: yaml::Node, kind: String, file: &Arc<File>, loaded: &mut Lo
     if let Some(schema) = SCHEMAS.get(&kind) {
         found.extend(schema::check(&mut object, schema));
     }
-    let manifest = Manifest { file: file.clone(), kind, namespace, name, object, tree };
+    let manifest = Manifest::new(file, kind, name, object, tree);
     let identity = (manifest.kind.clone(), manifest.namespace.clone(), manifest.name.clone());
     if let Some((first, at)) = loaded.known.get(&identity) {
         let message = format!(
@@ -382,9 +411,12 @@ fn metadata_problems(metadata: &Value) -> Vec<schema::Invalid> {
     } else if !is_dns_name(name) {
         add("metadata.name", format!("`{name}` is not a name: use lower-case letters, digits, `-` and `.`"), None);
     }
+    // `creationTimestamp: null` is what kubectl writes by `create --dry-run`.
+    let is_written = |key: &str| key == "creationTimestamp" && metadata[key].is_null();
     const KNOWN: [&str; 5] = ["name", "namespace", "labels", "annotations", "finalizers"];
     let empty = serde_json::Map::new();
-    for key in metadata.as_object().unwrap_or(&empty).keys().filter(|k| !KNOWN.contains(&k.as_str())) {
+    for key in metadata.as_object().unwrap_or(&empty).keys().filter(|k| !KNOWN.contains(&k.as_str()) && !is_written(k))
+    {
         let hint = nearest(key, KNOWN).map(|near| format!("did you mean `{near}`?"));
         add(&format!("metadata.{key}"), format!("unknown field `{key}`"), hint);
     }

@@ -111,9 +111,23 @@ pub fn check_condition(schema: &Schema, entity: &str, name: &str) -> Result<(), 
 }
 
 /// A text's syntax tree, and where its parts stand.
-struct Parsed {
-    tree: IdedExpr,
+pub(super) struct Parsed {
+    pub tree: IdedExpr,
     places: SourceInfo,
+}
+
+impl Parsed {
+    pub fn span(&self, text: &str, expr: &IdedExpr) -> Range<usize> {
+        span(text, &self.places, expr)
+    }
+}
+
+/// CEL's offsets count characters and include the last one.
+fn span(text: &str, places: &SourceInfo, expr: &IdedExpr) -> Range<usize> {
+    let Some((start, stop)) = places.offset_for(expr.id) else { return 0..text.len() };
+    let byte = |index: usize| text.char_indices().nth(index).map_or(text.len(), |(i, _)| i);
+    let (start, stop) = (byte(start as usize), byte(stop as usize + 1));
+    start..stop.max(start)
 }
 
 thread_local! {
@@ -123,7 +137,7 @@ thread_local! {
 }
 
 /// The syntax tree of a text that is not too long and not too deep.
-fn parse(text: &str) -> Result<Rc<Parsed>, Problem> {
+pub(super) fn parse(text: &str) -> Result<Rc<Parsed>, Problem> {
     if let Some(known) = PARSED.with_borrow(|known| known.get(text).cloned()) {
         return Ok(known);
     }
@@ -223,15 +237,8 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// CEL's offsets count characters and include the last one.
     fn span(&self, expr: &IdedExpr) -> Range<usize> {
-        if let Some(use_of) = &self.use_of {
-            return use_of.span.clone();
-        }
-        let Some((start, stop)) = self.places.offset_for(expr.id) else { return 0..self.text.len() };
-        let byte = |index: usize| self.text.char_indices().nth(index).map_or(self.text.len(), |(i, _)| i);
-        let (start, stop) = (byte(start as usize), byte(stop as usize + 1));
-        start..stop.max(start)
+        self.use_of.as_ref().map_or_else(|| span(self.text, self.places, expr), |use_of| use_of.span.clone())
     }
 
     fn problem(&self, at: &IdedExpr, message: impl Into<String>) -> Problem {

@@ -21,7 +21,7 @@ use crate::{
     },
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
-    send::{address, mime, template::Template},
+    send::{address, channel, mime, template::Template},
 };
 
 /// So long requests are remembered, so that none is taken twice.
@@ -55,7 +55,8 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         ChannelSpec { email: Some(email), .. } => (Some(&email.from), &email.reply_to, "spec.email"),
         ChannelSpec { outbox: Some(outbox), .. } => (Some(&outbox.from), &outbox.reply_to, "spec.outbox"),
         ChannelSpec { sms: Some(_), .. } => (None, &None, "spec.sms"),
-        _ => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, outbox")],
+        ChannelSpec { http: Some(_), .. } => (None, &None, "spec.http"),
+        _ => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, http, outbox")],
     };
     let addresses = [("from", from), ("replyTo", reply_to.as_ref())];
     let wrong = addresses.into_iter().filter(|(_, text)| text.is_some_and(|text| mime::address_of(text).is_none()));
@@ -72,6 +73,10 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         found.push(Finding::new(&this, "spec.email.returnPath", message).hint(hint).id(INVALID_ADDRESS));
     }
     found.extend(spec.sms.as_ref().and_then(|sms| text_sender(&this, sms)));
+    found.extend(spec.http.iter().flat_map(channel::http::check).map(|wrong| {
+        let finding = Finding::new(&this, format!("spec.http.{}", wrong.path), wrong.message);
+        Finding { span: wrong.span, hint: wrong.hint, ..finding }
+    }));
     if spec.callbacks.is_some() && spec.public_url.is_none() {
         let message = "callbacks need `publicUrl`: where `--listen` is reached from outside";
         found.push(Finding::new(&this, "spec.callbacks", message));

@@ -12,6 +12,7 @@ use super::{
     channel::{
         Channel,
         exchange::{Exchange, Speaks},
+        http::{self, Http},
         outbox::Outbox,
         posted::Posted,
         smtp::{Settings, Smtp, Timeouts},
@@ -169,6 +170,12 @@ impl Providers {
                 let exchange = self.exchange(namespace, Speaks::Either)?;
                 Arc::new(Posted::new(Twilio::new(settings, exchange), connections))
             }
+            Way::Http(declared) => {
+                self.reach.check(namespace, &http::origin(declared)?)?;
+                let secret = secret.cloned().unwrap_or_default();
+                let provider = Http::new(declared, secret, self.exchange(namespace, Speaks::Either)?, self.clock)?;
+                Arc::new(Posted::new(provider, connections * usize::from(spec.depth)))
+            }
         })
     }
 }
@@ -196,7 +203,7 @@ pub struct Letterhead<'a> {
 impl<'a> Letterhead<'a> {
     pub fn of(spec: &'a ChannelSpec) -> Self {
         match spec.way() {
-            Way::Twilio(_) => Self { from: "", reply_to: None, sender: None },
+            Way::Twilio(_) | Way::Http(_) => Self { from: "", reply_to: None, sender: None },
             Way::Smtp(email) => {
                 Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
             }

@@ -338,7 +338,15 @@ pub fn value(json: &serde_json::Value) -> Value {
     }
 }
 
-fn environment() -> Environment<'static> {
+/// What a text reads that is no MessageTemplate's: each variable, and where.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(super) fn reads_of(text: &str) -> Result<Vec<Read>, Vec<TemplateProblem>> {
+    reads::collect(&compose::Composed::ours_alone(text), &environment())
+}
+
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_fuel(Some(FUEL));

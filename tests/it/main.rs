@@ -1,6 +1,7 @@
 //! One target for all tests of the whole: one file per behaviour, on real servers.
 
 mod activities;
+mod any_provider;
 mod audiences;
 mod audiences_elsewhere;
 mod bad_input;

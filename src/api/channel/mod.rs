@@ -9,12 +9,14 @@ use super::{NEVER_OBSERVED, medium::Medium, name::Label};
 
 mod callbacks;
 mod email;
+mod http;
 mod sms;
 mod tracking;
 
 pub use self::{
     callbacks::{Callbacks, TwilioCallbacks, Webhook, WebhookEvent, WebhookSignature},
     email::{Dkim, EmailChannel, Smtp, Tls},
+    http::{Carries, HttpAnswer, HttpChannel, HttpField, HttpHeader, HttpMethod, HttpRequest},
     sms::{SmsChannel, Twilio},
     tracking::{Tracking, Tracks},
 };
@@ -43,14 +45,17 @@ pub use self::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.email), has(self.sms), has(self.outbox)].filter(is, is).size() == 1",
-    "a channel is exactly one of email, sms, outbox"
+    "[has(self.email), has(self.sms), has(self.http), has(self.outbox)].filter(is, is).size() == 1",
+    "a channel is exactly one of email, sms, http, outbox"
 ))]
 pub struct ChannelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailChannel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<SmsChannel>,
+    /// Any provider: a request, and how to read its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpChannel>,
     /// Takes any message and writes it to a folder, one file each: `.eml` for mail, `.txt` for a text, `.json` for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbox: Option<Outbox>,
@@ -119,6 +124,7 @@ pub enum Way<'a> {
     Outbox(&'a Outbox),
     Smtp(&'a EmailChannel),
     Twilio(&'a Twilio),
+    Http(&'a HttpChannel),
 }
 
 impl Way<'_> {
@@ -128,6 +134,7 @@ impl Way<'_> {
             Self::Outbox(_) => None,
             Self::Smtp(_) => Some(Medium::Email),
             Self::Twilio(_) => Some(Medium::Sms),
+            Self::Http(http) => Some(http.carries.medium()),
         }
     }
 
@@ -137,6 +144,7 @@ impl Way<'_> {
             Self::Outbox(_) => "outbox",
             Self::Smtp(_) => "email.smtp",
             Self::Twilio(_) => "sms.twilio",
+            Self::Http(_) => "http",
         }
     }
 }
@@ -148,6 +156,7 @@ impl<'a> Way<'a> {
             Self::Outbox(_) => None,
             Self::Smtp(email) => email.smtp.secret_ref.as_ref(),
             Self::Twilio(twilio) => Some(&twilio.secret_ref),
+            Self::Http(http) => http.secret_ref.as_ref(),
         }
     }
 }
@@ -159,8 +168,14 @@ impl ChannelSpec {
         match self {
             Self { email: Some(email), .. } => Way::Smtp(email),
             Self { sms: Some(sms), .. } => Way::Twilio(&sms.twilio),
+            Self { http: Some(http), .. } => Way::Http(http),
             Self { outbox, .. } => Way::Outbox(outbox.as_ref().unwrap_or(&OUTBOX)),
         }
+    }
+
+    /// Whether its provider takes a message once, however often it is told.
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.way(), Way::Http(http) if http.idempotent)
     }
 
     /// Whether messages of the medium can go this way.

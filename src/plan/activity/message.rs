@@ -8,20 +8,21 @@
 use super::{Compiled, Output, Place};
 use crate::{
     api::{
+        channel::{ChannelSpec, Way},
         dataset::Category,
         duration::Duration,
         medium::Medium,
         step::{MessageStep, OnDoubt},
     },
     plan::{
-        Finding, Ref,
+        Bundle, Finding, Ref,
         message::{self, Column, Extra, MessagePlan, Once},
     },
     rule::{
         Path, Schema, check_path,
         schema::{Entity, FieldType},
     },
-    send::template::Template,
+    send::{channel, template::Template},
 };
 
 /// Longer ways from an item to its person are named by the author.
@@ -65,7 +66,7 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
             let message = format!("channel `{}` is {}, which carries no {word}", step.channel, channel.way().word());
             found.push(place.finding(word, "channel", message));
         }
-        Some(_) => {}
+        Some(channel) => found.extend(values_lost(medium, step, channel, bundle)),
     }
     if let Some(name) = bundle.channels.get(&*step.channel).and_then(|channel| channel.tracking.consent_topic.as_ref())
         && !bundle.dataset.topics.iter().any(|topic| topic.name == *name)
@@ -108,9 +109,28 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
         expires_after: step.expires_after.unwrap_or(default_expiry),
         throttle: step.throttle.map(|t| t.per_second),
         record: step.record,
-        resends: step.on_doubt == OnDoubt::Resend,
+        resends: step.on_doubt == OnDoubt::Resend
+            || bundle.channels.get(&*step.channel).is_some_and(ChannelSpec::is_idempotent),
     };
     Ok((Compiled::Message(Box::new(plan)), vec![]))
+}
+
+/// The values that the request of an `http` channel reads and the step's template does not have.
+fn values_lost(medium: Medium, step: &MessageStep, channel: &ChannelSpec, bundle: &Bundle) -> Vec<Finding> {
+    let Way::Http(http) = channel.way() else { return vec![] };
+    let Some(section) = bundle.templates.get(&*step.template).filter(|template| Template::has(template, medium)) else {
+        // That is said of the template.
+        return vec![];
+    };
+    let known: Vec<&str> = section.http.iter().flat_map(|http| &http.values).map(|value| &*value.name).collect();
+    let read = channel::http::values_read(http).into_iter();
+    let lost = read.filter(|(value, _)| !known.contains(&value.as_str()));
+    let owner = Ref::new("Channel", &step.channel);
+    let finding = |(value, path): (String, String)| {
+        let message = format!("template `{}` has no value `{value}`", step.template);
+        Finding::new(&owner, format!("spec.http.{path}"), message).suggest(&value, known.iter().copied())
+    };
+    lost.map(finding).collect()
 }
 
 /// From the item to the person, the address and the language.

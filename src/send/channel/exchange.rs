@@ -35,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// An idle HTTP/2 connection whose peer is gone is found out by a ping.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// No provider asks for a longer pause, and a message does not wait for ever for a wrong one.
-const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(24);
+pub const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 type Boxed = Box<dyn Error + Send + Sync>;
 

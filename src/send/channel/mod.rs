@@ -4,6 +4,7 @@ pub mod apns;
 mod content;
 pub mod exchange;
 pub mod fcm;
+pub mod http;
 pub mod jwt;
 mod notice;
 pub mod outbox;

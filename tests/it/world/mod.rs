@@ -17,6 +17,7 @@
 // A server is here before the test that needs it, and stays while that test is being rewritten.
 #![allow(dead_code, unused_imports)]
 
+pub mod any_provider;
 mod assets;
 pub mod azure;
 pub mod http2;

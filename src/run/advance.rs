@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// Planning that is outrun this often is left to the next look.
+const BEGUN_MAX: usize = 4;
+
 /// What a look at a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -91,12 +94,21 @@ async fn plan(store: &Store, run: &Run, now: Timestamp) -> store::Result<Progres
         Some(no) if run.state == State::Pending => store.run_by_no(no).await?,
         _ => None,
     };
-    let planned = match of {
-        Some(of) => {
-            let (_, before) = load_pinned(store, &of).await?;
-            engine::plan_remainder(store, (&bundle, &plan), (run, &of), &before, now).await
+    let before = match &of {
+        Some(of) => Some((of, load_pinned(store, of).await?.1)),
+        None => None,
+    };
+    let mut begun = 0;
+    let planned = loop {
+        let planned = match &before {
+            Some((of, before)) => engine::plan_remainder(store, (&bundle, &plan), (run, of), before, now).await,
+            None => engine::plan_run(store, &bundle, &plan, run, now).await,
+        };
+        begun += 1;
+        // It sees one moment: a campaign that is declared anew while its run is planned outruns it.
+        if begun == BEGUN_MAX || !planned.as_ref().is_err_and(store::Error::is_outrun) {
+            break planned;
         }
-        None => engine::plan_run(store, &bundle, &plan, run, now).await,
     };
     let planned = match planned {
         Err(error) if error.is_fault() => {

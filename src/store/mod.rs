@@ -133,6 +133,11 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::Database(e)) if e.is_unique_violation())
     }
 
+    /// Whether another transaction was there first (PostgreSQL's class 40): begun anew, the same one sees what that did.
+    pub fn is_outrun(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code.starts_with("40")))
+    }
+
     /// Whether the same statement may succeed later: a lost connection, a full pool, a busy file.
     pub fn is_passing(&self) -> bool {
         match self {

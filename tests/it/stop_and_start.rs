@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection, Executor, PgConnection};
+
 use crate::{
+    either::Place,
     home::{Home, PATIENCE, people, people_manifests},
     world::{
         SmtpSink,
         scripted_smtp::{Script, Server},
-        until_true,
+        until, until_true,
     },
 };
 
@@ -211,4 +214,40 @@ async fn a_stop_ends_what_stands_in_the_queue_and_a_start_sends_it_once() {
     assert_eq!(home.call(&["start", "--all"]).code, 0);
     until_true("the rest", PATIENCE, || counts() == (PEOPLE, 0, 0)).await.unwrap();
     assert_eq!(slow.messages(), PEOPLE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_outrun_while_it_is_planned_is_planned_at_once() {
+    let [_, place] = Place::both().await;
+    place.home.write("town/town.yaml", &people_manifests("", "true"));
+    place.home.write("town/data/people.csv", &people(5));
+    let url = place.url.as_deref().unwrap();
+    assert_eq!(place.run(&[]).code, 0);
+    for args in [["stop", "greet", "--reason", "later"], ["trigger", "greet", "--name", "held"]] {
+        assert_eq!(place.home.call(&[&args[..], &["--store", url]].concat()).code, 0);
+    }
+    assert_eq!(place.run(&[]).code, 1, "a stopped run waits");
+    assert_eq!(place.home.call(&["start", "greet", "--store", url]).code, 0);
+
+    // Somebody writes to the run's row, and is not done when its planning comes to it.
+    let mut other = PgConnection::connect(url).await.unwrap();
+    other.execute("BEGIN").await.unwrap();
+    let touched = other.execute("UPDATE run SET message = message WHERE name = 'held'").await.unwrap();
+    assert_eq!(touched.rows_affected(), 1);
+    let mut running = place.spawn_with("log", &["--until-idle"]);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                 AND query LIKE '%run SET%'";
+    until("the planning to wait", PATIENCE, || async {
+        let mut look = PgConnection::connect(url).await?;
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut look).await?;
+        anyhow::ensure!(waiting > 0, "nobody waits");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    other.execute("COMMIT").await.unwrap();
+    let ended = running.child.wait().unwrap();
+    let log = place.home.read("log");
+    assert!(ended.success() && !log.contains("could not serialize"), "{log}");
+    assert_eq!(place.home.outbox().len(), 5);
 }

@@ -13,6 +13,7 @@ use crate::{
 const REQUEST_LOOK: Duration = Duration::from_millis(500);
 /// Answers come over days; a status shows them at most so often.
 const ANSWERS_EVERY: Duration = Duration::from_secs(2);
+
 /// Takes what `trigger` and `cancel` asked for, and looks again at campaigns after a `stop` or `start`.
 pub async fn take_all(world: Arc<World>) {
     loop {
@@ -24,6 +25,7 @@ pub async fn take_all(world: Arc<World>) {
                     }
                 }
             }
+            Err(error) if error.is_closed() => return,
             Err(error) => tracing::warn!(%error, "requests were not read"),
         }
         tokio::time::sleep(REQUEST_LOOK).await;

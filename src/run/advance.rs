@@ -141,6 +141,7 @@ async fn complete(store: &Store, run: &Run, now: Timestamp) -> store::Result<Pro
     let in_doubt: i64 = store.counts(run).await?.iter().map(|(_, c)| c.totals.in_doubt).sum();
     let (reason, message) = match in_doubt {
         0 => ("Completed", String::new()),
+        1 => ("CompletedWithDoubt", "one message is in doubt".to_owned()),
         n => ("CompletedWithDoubt", format!("{n} messages are in doubt")),
     };
     store.complete_run(run, reason, &message, now).await?;

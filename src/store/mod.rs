@@ -138,6 +138,11 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code.starts_with("40")))
     }
 
+    /// Whether this process has closed the store.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::PoolClosed))
+    }
+
     /// Whether the same statement may succeed later: a lost connection, a full pool, a busy file.
     pub fn is_passing(&self) -> bool {
         match self {

@@ -84,7 +84,9 @@ fn words(step: &StepView) -> Words {
             lines.push(("plain", format!("{} enter", figure(&messages.entered.now))));
             let excluded = messages.excluded.iter();
             lines.extend(excluded.map(|e| ("held", format!("{} {}", figure(&e.rows.now), e.reason))));
-            lines.push(("sent", format!("{} messages", figure(&messages.sent.now))));
+            let sent = figure(&messages.sent.now);
+            let noun = if sent == "1" { "message" } else { "messages" };
+            lines.push(("sent", format!("{sent} {noun}")));
         }
         None => {
             lines.push(("what", step.activity.clone()));

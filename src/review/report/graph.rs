@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{CampaignView, Figure, StepView, html::escaped};
+use super::{CampaignView, Figure, StepView, html::escaped, lines};
 
 /// Pixels of a character of the page's font at the size of the drawing; a bit more than it needs.
 const CHAR: f64 = 7.6;
@@ -84,9 +84,7 @@ fn words(step: &StepView) -> Words {
             lines.push(("plain", format!("{} enter", figure(&messages.entered.now))));
             let excluded = messages.excluded.iter();
             lines.extend(excluded.map(|e| ("held", format!("{} {}", figure(&e.rows.now), e.reason))));
-            let sent = figure(&messages.sent.now);
-            let noun = if sent == "1" { "message" } else { "messages" };
-            lines.push(("sent", format!("{sent} {noun}")));
+            lines.push(("sent", format!("{} {}", figure(&messages.sent.now), lines::noun(&messages.sent))));
         }
         None => {
             lines.push(("what", step.activity.clone()));

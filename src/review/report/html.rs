@@ -138,7 +138,7 @@ fn rows(page: &mut String, step: &StepView) {
         for excluded in &messages.excluded {
             row("", &excluded.rows, "", &format!("{}: {}", excluded.reason, excluded.words));
         }
-        row("", &messages.sent, "messages", "");
+        row("", &messages.sent, lines::noun(&messages.sent), "");
     }
 }
 

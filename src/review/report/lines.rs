@@ -29,6 +29,16 @@ pub fn tally_of(tally: &Tally, what: &str) -> String {
     format!("{} {what}{changes}", tally.now)
 }
 
+/// `1 message`, `23 messages (-2 against base)`.
+pub fn messages(sent: &Tally) -> String {
+    tally_of(sent, noun(sent))
+}
+
+/// What is sent, in one word.
+pub fn noun(sent: &Tally) -> &'static str {
+    if sent.now.value() == Some(1) { "message" } else { "messages" }
+}
+
 /// What a step is and reads, and what a channel step says by which channel.
 pub fn step(step: &StepView) -> String {
     let from = if step.reads.is_empty() { String::new() } else { format!(" from {}", step.reads.join(", ")) };
@@ -52,12 +62,11 @@ pub fn headline(view: &CampaignView) -> String {
         Some(why) => format!("how many get it is unknown: {why}"),
         None => {
             let sent = view.sent();
-            let messages = if sent.now.value() == Some(1) { "message" } else { "messages" };
             if view.schedule.is_over {
-                return format!("it starts no more by itself; a run by hand would send {}", tally_of(&sent, messages));
+                return format!("it starts no more by itself; a run by hand would send {}", messages(&sent));
             }
             let next = view.schedule.next.first().map(|next| format!("; next start {next}")).unwrap_or_default();
-            format!("{}{next}", tally_of(&sent, messages))
+            format!("{}{next}", messages(&sent))
         }
     }
 }

@@ -156,7 +156,7 @@ fn rows(step: &StepView, text: &mut String) {
         let what = format!("{}: {}", excluded.reason, excluded.words);
         let _ = writeln!(text, "| | {} | {} |", cell(&lines::tally(&excluded.rows)), cell(&what));
     }
-    let _ = writeln!(text, "| | **{}** | |", cell(&lines::tally_of(&messages.sent, "messages")));
+    let _ = writeln!(text, "| | **{}** | |", cell(&lines::messages(&messages.sent)));
 }
 
 fn samples(view: &CampaignView) -> String {

@@ -101,7 +101,7 @@ impl Out {
                     let why = format!("{}: {}", excluded.reason, excluded.words);
                     rows.push((String::new(), lines::tally(&excluded.rows), why));
                 }
-                rows.push((String::new(), lines::tally_of(&messages.sent, "messages"), String::new()));
+                rows.push((String::new(), lines::messages(&messages.sent), String::new()));
             }
         }
         let width = |part: &dyn Fn(&(String, String, String)) -> usize| rows.iter().map(part).max().unwrap_or(0);

@@ -341,6 +341,10 @@ pub struct Addresses {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub sms: Option<String>,
+    /// The token of a device, or the subscription of a browser in JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub push: Option<String>,
 }
 
 impl Addresses {
@@ -348,7 +352,8 @@ impl Addresses {
         match medium {
             Medium::Email => self.email.as_deref(),
             Medium::Sms => self.sms.as_deref(),
-            Medium::Push | Medium::Postal | Medium::Http => None,
+            Medium::Push => self.push.as_deref(),
+            Medium::Postal | Medium::Http => None,
         }
     }
 }
@@ -394,13 +399,20 @@ pub struct TopicConsent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<ConsentField>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<ConsentField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ConsentField>,
 }
 
 impl TopicConsent {
     /// Where consent stands for each medium that says so.
     pub fn all(&self) -> impl Iterator<Item = (Medium, &ConsentField)> {
-        let all = [(Medium::Email, &self.email), (Medium::Sms, &self.sms), (Medium::Http, &self.http)];
+        let all = [
+            (Medium::Email, &self.email),
+            (Medium::Sms, &self.sms),
+            (Medium::Push, &self.push),
+            (Medium::Http, &self.http),
+        ];
         all.into_iter().filter_map(|(medium, field)| Some((medium, field.as_ref()?)))
     }
 

@@ -62,6 +62,7 @@ pub enum Activity {
     Join(Join),
     Email(MessageStep),
     Sms(MessageStep),
+    Push(MessageStep),
     Http(MessageStep),
 }
 
@@ -85,6 +86,7 @@ impl Activity {
             Self::Join(_) => "join",
             Self::Email(_) => "email",
             Self::Sms(_) => "sms",
+            Self::Push(_) => "push",
             Self::Http(_) => "http",
         }
     }
@@ -94,6 +96,7 @@ impl Activity {
         match self {
             Self::Email(message) => Some((Medium::Email, message)),
             Self::Sms(message) => Some((Medium::Sms, message)),
+            Self::Push(message) => Some((Medium::Push, message)),
             Self::Http(message) => Some((Medium::Http, message)),
             _ => None,
         }
@@ -101,7 +104,7 @@ impl Activity {
 
     pub fn message_mut(&mut self) -> Option<&mut MessageStep> {
         match self {
-            Self::Email(message) | Self::Sms(message) | Self::Http(message) => Some(message),
+            Self::Email(message) | Self::Sms(message) | Self::Push(message) | Self::Http(message) => Some(message),
             _ => None,
         }
     }

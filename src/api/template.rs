@@ -15,11 +15,13 @@ use super::{
 mod email;
 mod fragment;
 pub mod kept;
+mod push;
 
 pub use self::{
     email::{EmailTemplate, EmailVariant},
     fragment::Fragment,
     kept::Kept,
+    push::{PushTemplate, PushUrgency, PushVariant},
 };
 
 /// Of a persona's values, as JSON.
@@ -48,14 +50,16 @@ pub const PERSONA_BYTES_MAX: usize = 65_536;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.email) || has(self.sms) || has(self.http) || has(self.fragments)",
-    "a template has at least one of email, sms, http, fragments"
+    "has(self.email) || has(self.sms) || has(self.push) || has(self.http) || has(self.fragments)",
+    "a template has at least one of email, sms, push, http, fragments"
 ))]
 pub struct MessageTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<TextTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,
     /// Pieces of words that parts of this template, and of others, include by name: `{% include "footer" %}` here,
@@ -141,6 +145,8 @@ pub struct LocaleVariant {
     pub email: Option<EmailVariant>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<TextTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushVariant>,
     /// The values that differ; each is one of the base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,

@@ -39,6 +39,8 @@ use crate::{
     },
 };
 
+/// Before the token of a device.
+const DEVICE: &str = "push:";
 /// More is no proof but a sending.
 const PROOFS_MAX: usize = 20;
 
@@ -47,7 +49,7 @@ pub struct Args {
     campaign: String,
     /// Folders or files with manifests; this folder unless said.
     path: Vec<PathBuf>,
-    /// Where the proofs go: a mail address for steps that send mail, a phone number for texts.
+    /// Where the proofs go: a mail address for steps that send mail, a phone number for texts, `push:TOKEN` for pushes.
     #[arg(long, value_name = "ADDRESS")]
     to: String,
     /// As whom: KEY, ENTITY=KEY, longest:FIELD, missing:FIELD or persona:NAME. May stand several times.
@@ -79,9 +81,14 @@ pub async fn run(args: Args) -> End {
 async fn prove(args: Args) -> Result<End, End> {
     let wrong = |message: String, hint: Option<&str>| End::Wrong(message, hint.map(str::to_owned));
     let read = |medium| (medium, address::plain(medium, &args.to));
-    let known = [Medium::Email, Medium::Sms].map(read).into_iter().find(|(medium, to)| address::is_fit(*medium, to));
+    let mut known = [Medium::Email, Medium::Sms].map(read).into_iter();
+    let known = match args.to.strip_prefix(DEVICE) {
+        // A token could be anything.
+        Some(token) => Some((Medium::Push, address::plain(Medium::Push, token))),
+        None => known.find(|(medium, to)| address::is_fit(*medium, to)),
+    };
     let Some((medium, given)) = known else {
-        let message = "--to wants an address, as in me@example.com, or a phone number, as in +393331234567";
+        let message = "--to wants an address, as in me@example.com, a phone number, as in +393331234567, or push:TOKEN";
         return Err(wrong(message.to_owned(), None));
     };
     let Some(to) = args.gate.deliver.pass(medium, &given).map(str::to_owned) else {

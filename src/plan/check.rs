@@ -16,7 +16,11 @@ use super::{
 use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
-        campaign::CAMPAIGN_NAME_CHARS_MAX, channel::SmsChannel, duration::Duration, expect::Expect, medium::Medium,
+        campaign::CAMPAIGN_NAME_CHARS_MAX,
+        channel::{SmsChannel, Way},
+        duration::Duration,
+        expect::Expect,
+        medium::Medium,
         name::Label,
     },
     rule::{Dialect, Schema, check_syntax},
@@ -51,12 +55,13 @@ pub type Named<'a> = (&'a str, &'a str);
 
 pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
     let this = Ref::new("Channel", name);
-    let (from, reply_to, at) = match spec {
-        ChannelSpec { email: Some(email), .. } => (Some(&email.from), &email.reply_to, "spec.email"),
-        ChannelSpec { outbox: Some(outbox), .. } => (Some(&outbox.from), &outbox.reply_to, "spec.outbox"),
-        ChannelSpec { sms: Some(_), .. } => (None, &None, "spec.sms"),
-        ChannelSpec { http: Some(_), .. } => (None, &None, "spec.http"),
-        _ => return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, http, outbox")],
+    if spec.outbox.is_none() && matches!(spec.way(), Way::Outbox(_)) {
+        return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, push, http, outbox")];
+    }
+    let (from, reply_to, at) = match spec.way() {
+        Way::Smtp(email) => (Some(&email.from), &email.reply_to, "spec.email"),
+        Way::Outbox(outbox) => (Some(&outbox.from), &outbox.reply_to, "spec.outbox"),
+        _ => (None, &None, ""),
     };
     let addresses = [("from", from), ("replyTo", reply_to.as_ref())];
     let wrong = addresses.into_iter().filter(|(_, text)| text.is_some_and(|text| mime::address_of(text).is_none()));
@@ -112,6 +117,11 @@ fn is_sender_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" &._+-".contains(&b))
 }
 
+/// Apple keeps the first, Google the others.
+fn is_reserved(data: &str) -> bool {
+    ["aps", "from", "message_type"].contains(&data) || data.starts_with("google") || data.starts_with("gcm")
+}
+
 /// Whether its variables exist is known only where a campaign uses it.
 pub fn template((namespace, name): Named<'_>, spec: &MessageTemplateSpec, library: &dyn Library) -> Vec<Finding> {
     let mut all = BTreeMap::new();
@@ -119,8 +129,20 @@ pub fn template((namespace, name): Named<'_>, spec: &MessageTemplateSpec, librar
     if found.is_empty() {
         found = template_findings(Template::check((name, spec), &all));
     }
+    let push = spec.push.iter().map(|push| ("spec.push".to_owned(), &push.data));
+    let variants = spec
+        .locales
+        .iter()
+        .filter_map(|(tag, variant)| Some((format!("spec.locales.{tag}.push"), &variant.push.as_ref()?.data)));
+    for (at, data) in push.chain(variants) {
+        found.extend(data.iter().enumerate().filter(|(_, value)| is_reserved(&value.name)).map(|(index, value)| {
+            let message = format!("`{}` is a name that a push service keeps for itself", &*value.name);
+            let this = Ref::new("MessageTemplate", name);
+            Finding::new(&this, format!("{at}.data[{index}].name"), message).hint("choose another name")
+        }));
+    }
     if spec.fragments.is_empty() && !Medium::ALL.into_iter().any(|medium| Template::has(spec, medium)) {
-        let message = "a template has at least one of email, sms, http, fragments";
+        let message = "a template has at least one of email, sms, push, http, fragments";
         found.push(Finding::new(&Ref::new("MessageTemplate", name), "spec", message));
     }
     found

@@ -105,6 +105,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         ("spec.profile.locale", &spec.profile.locale),
         ("spec.profile.addresses.email", &spec.profile.addresses.email),
         ("spec.profile.addresses.sms", &spec.profile.addresses.sms),
+        ("spec.profile.addresses.push", &spec.profile.addresses.push),
     ];
     for (path, text) in texts {
         let Some(text) = text else { continue };

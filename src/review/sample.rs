@@ -109,7 +109,7 @@ impl Sampler {
         let table = self.pinned.0.campaign.schedule.as_ref().and_then(|schedule| Timetable::of(schedule).ok());
         let at = self.inputs.now;
         let run = table.map_or_else(|| campaign.clone(), |table| table.run_name(campaign, at));
-        let occasion = Occasion { run, scheduled: at, purpose };
+        let occasion = Occasion { run, scheduled: at, purpose, expires: None };
         // No link of it is signed, and nothing is kept of it: it needs no secret.
         Letter::new(&occasion, self.pinned.clone(), no, signer, &[])
     }

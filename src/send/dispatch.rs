@@ -291,8 +291,9 @@ impl Dispatcher {
         let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
         let signer = self.signer(&run.namespace, &channel, spec).await?;
         let secret = self.secret.get_or_try_init(|| self.store.secret()).await?;
-        let letter = Letter::new(&Occasion::of(&run), pinned.clone(), part.step_no, signer, secret)?;
         let expires = self.expires(part).await?;
+        let occasion = Occasion { expires: Some(expires), ..Occasion::of(&run) };
+        let letter = Letter::new(&occasion, pinned.clone(), part.step_no, signer, secret)?;
         let job = Parts {
             run,
             letter,

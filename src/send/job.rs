@@ -16,7 +16,7 @@ use super::{
     said::{self, Said},
 };
 use crate::{
-    api::dataset::Entity,
+    api::{dataset::Entity, medium::Medium},
     clock::Clock,
     plan::{Bundle, message::MessagePlan},
     rule::schema::FieldType,
@@ -44,6 +44,7 @@ pub struct Job {
     /// A message in doubt is sent again.
     pub resends: bool,
     pub limits: Limits,
+    medium: Medium,
     folder: PathBuf,
 }
 
@@ -91,8 +92,12 @@ impl Job {
         let spec = spec.ok_or_else(|| store::Error::Internal(format!("a channel of run {} is gone", run.no)))?;
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
         let limits = Limits::new(&sending.channel, spec, (&run.campaign, &letter.step), sending.throttle);
-        let resends = sending.resends;
-        Ok(Self { run, letter, expires, provider, gate, clock, lease, resends, limits, folder })
+        let (resends, medium) = (sending.resends, sending.medium);
+        Ok(Self { run, letter, expires, provider, gate, clock, lease, resends, limits, medium, folder })
+    }
+
+    pub fn medium(&self) -> Medium {
+        self.medium
     }
 
     /// Whether a message may still be handed to the provider. Asked last of all, right before its bytes.

@@ -58,11 +58,13 @@ pub struct Occasion {
     /// The run's nominal time: `now` in templates.
     pub scheduled: Timestamp,
     pub purpose: Purpose,
+    /// When they expire; absent where nothing is sent.
+    pub expires: Option<Timestamp>,
 }
 
 impl Occasion {
     pub fn of(run: &Run) -> Self {
-        Self { run: run.name.clone(), scheduled: run.scheduled, purpose: Purpose::Send }
+        Self { run: run.name.clone(), scheduled: run.scheduled, purpose: Purpose::Send, expires: None }
     }
 }
 
@@ -92,6 +94,10 @@ pub struct Letter {
     references: ReferenceKey,
     /// What its links tell of; absent where nothing is tracked.
     tracker: Option<Tracker>,
+    /// Of a push.
+    urgency: Urgency,
+    /// No attempt starts later, and no device shows it.
+    expires: Option<Timestamp>,
     /// Local part and domain of where bounces go.
     return_path: Option<(String, String)>,
     template_hash: String,
@@ -151,6 +157,8 @@ impl Letter {
         });
         let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
         let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
+        let urgency =
+            template.and_then(|template| template.push.as_ref()).map_or(Urgency::default(), |push| push.urgency.into());
         let template_hash = digest(&serde_json::to_string(&template).unwrap_or_default(), 8);
         let mark = reference::mark(&bundle.namespace, &occasion.run);
         let references = ReferenceKey::new(secret);
@@ -172,6 +180,8 @@ impl Letter {
             mark,
             references,
             tracker,
+            urgency,
+            expires: occasion.expires,
             return_path,
             template_hash,
             key,
@@ -263,10 +273,11 @@ impl Letter {
                 Content::Mail(Mail { from: self.return_path(row), bytes: self.mail(row, &to, words, link, at)?, to })
             }
             Words::Text(text) => Content::Text(Text { from: None, to, text: text.clone() }),
-            Words::Push { title, body, data } => {
-                let (title, body, data) = (title.clone(), body.clone(), data.clone());
-                let (ttl_s, urgency, collapse) = (None, Urgency::default(), None);
-                Content::Push(Notice { to, title, body, data, ttl_s, urgency, collapse })
+            Words::Push { title, body, data, collapse } => {
+                let (title, body, data, collapse) = (title.clone(), body.clone(), data.clone(), collapse.clone());
+                let ttl = self.expires.map_or(sending.expires_after.as_signed(), |expires| expires.duration_since(at));
+                let ttl_s = Some(u32::try_from(ttl.as_secs().max(0)).unwrap_or(u32::MAX));
+                Content::Push(Notice { to, title, body, data, ttl_s, urgency: self.urgency, collapse })
             }
             Words::Record(values) => Content::Record(Record { to, values: values.clone() }),
         };

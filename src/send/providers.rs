@@ -11,19 +11,23 @@ use url::Url;
 use super::{
     channel::{
         Channel,
+        apns::{self, Apns},
         exchange::{Exchange, Speaks},
+        fcm::{self, Fcm},
         http::{self, Http},
+        jwt::Signer,
         outbox::Outbox,
         posted::Posted,
         smtp::{Settings, Smtp, Timeouts},
         twilio::{self, Twilio},
+        web_push::{self, WebPush},
     },
     gate::Gate,
 };
 use crate::{
     api::{
         ChannelSpec,
-        channel::{Sender, Way},
+        channel::{ApnsEnvironment, Sender, Way},
     },
     clock::Clock,
     files::{http::Permit, reach::Reach},
@@ -136,6 +140,8 @@ impl Providers {
         secret: Option<&Secret>,
     ) -> Result<Arc<dyn Channel>, String> {
         let connections = usize::from(spec.connections);
+        // Of requests that share connections, or take one each for a moment.
+        let at_once = connections * usize::from(spec.depth);
         Ok(match spec.way() {
             Way::Outbox(_) => Arc::new(Outbox::new(&self.outbox)),
             Way::Smtp(email) => {
@@ -170,11 +176,44 @@ impl Providers {
                 let exchange = self.exchange(namespace, Speaks::Either)?;
                 Arc::new(Posted::new(Twilio::new(settings, exchange), connections))
             }
+            Way::WebPush(push) => {
+                let secret = secret.ok_or("it has no secret")?;
+                let signer = match secret.get("key") {
+                    Some(pem) => Signer::es256(pem)?,
+                    None => Signer::es256_pair(&value(secret, "private")?, &value(secret, "public")?)?,
+                };
+                let settings = web_push::Settings { subject: push.subject.clone(), signer, clock: self.clock };
+                let exchange = self.exchange(namespace, Speaks::Either)?;
+                Arc::new(Posted::new(WebPush::new(settings, exchange), at_once))
+            }
+            Way::Fcm(push) => {
+                let endpoint = self.endpoint(namespace, push.endpoint.as_deref(), fcm::ENDPOINT)?;
+                let key = value(secret.ok_or("it has no secret")?, "key")?;
+                let settings = fcm::Settings::new(&key, endpoint.as_str(), self.clock)?;
+                let exchange = self.exchange(namespace, Speaks::Http2)?;
+                Arc::new(Posted::new(Fcm::new(settings, exchange), at_once))
+            }
+            Way::Apns(push) => {
+                let own = match push.environment {
+                    ApnsEnvironment::Production => apns::PRODUCTION,
+                    ApnsEnvironment::Sandbox => apns::SANDBOX,
+                };
+                let settings = apns::Settings {
+                    team: push.team_id.clone(),
+                    key_id: push.key_id.clone(),
+                    topic: push.topic.clone(),
+                    endpoint: self.endpoint(namespace, push.endpoint.as_deref(), own)?,
+                    signer: Signer::es256(&value(secret.ok_or("it has no secret")?, "key")?)?,
+                    clock: self.clock,
+                };
+                let exchange = self.exchange(namespace, Speaks::Http2)?;
+                Arc::new(Posted::new(Apns::new(settings, exchange), at_once))
+            }
             Way::Http(declared) => {
                 self.reach.check(namespace, &http::origin(declared)?)?;
                 let secret = secret.cloned().unwrap_or_default();
                 let provider = Http::new(declared, secret, self.exchange(namespace, Speaks::Either)?, self.clock)?;
-                Arc::new(Posted::new(provider, connections * usize::from(spec.depth)))
+                Arc::new(Posted::new(provider, at_once))
             }
         })
     }
@@ -203,12 +242,14 @@ pub struct Letterhead<'a> {
 impl<'a> Letterhead<'a> {
     pub fn of(spec: &'a ChannelSpec) -> Self {
         match spec.way() {
-            Way::Twilio(_) | Way::Http(_) => Self { from: "", reply_to: None, sender: None },
             Way::Smtp(email) => {
                 Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
             }
             Way::Outbox(outbox) => {
                 Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() }
+            }
+            Way::Twilio(_) | Way::WebPush(_) | Way::Fcm(_) | Way::Apns(_) | Way::Http(_) => {
+                Self { from: "", reply_to: None, sender: None }
             }
         }
     }

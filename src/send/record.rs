@@ -19,7 +19,7 @@ use super::{
     job::Job,
 };
 use crate::{
-    api::policy::SuppressionScope,
+    api::{medium::Medium, policy::SuppressionScope},
     feedback::{
         mail::{Class, Status},
         stop::{Stopped, withdraw_sender},
@@ -118,8 +118,8 @@ struct Section {
     held: Arc<Held>,
     outcomes: Vec<Recorded>,
     deferrals: Vec<Deferral>,
-    /// Addresses at which nothing arrives any more, as their server says.
-    dead: Vec<String>,
+    /// Addresses at which nothing arrives any more, as their server says, and how it says it.
+    dead: Vec<(String, Cause)>,
     /// Addresses whose owners want nothing more of the sender, as the provider knows from them, and when it said so.
     opted_out: Vec<(String, Timestamp)>,
 }
@@ -176,8 +176,8 @@ impl Recorder {
                 sections.push(Section::of(flight.held.clone()));
                 sections.len() - 1
             });
-            if is_dead(&delivery) {
-                sections[index].dead.push(flight.to.clone());
+            if let Some(cause) = death(flight.held.job.medium(), &delivery) {
+                sections[index].dead.push((flight.to.clone(), cause));
             }
             let now = flight.held.job.clock.now();
             if matches!(delivery, Delivery::Refused { reason: Refusal::OptedOut, .. }) {
@@ -281,13 +281,16 @@ impl Recorder {
     }
 }
 
-/// Whether a server says that the address is none, or is one no longer: a hard bounce, only sooner.
-fn is_dead(delivery: &Delivery) -> bool {
+/// How a provider says that the address is none, or is one no longer: of mail it is a hard bounce, only sooner.
+fn death(medium: Medium, delivery: &Delivery) -> Option<Cause> {
     match delivery {
-        Delivery::Refused { reason: Refusal::RecipientRefused | Refusal::DataRefused, detail } => {
-            Class::of(Status::find(detail), detail).is_hard()
+        Delivery::Refused { reason: Refusal::Unregistered, .. } => Some(Cause::Unregistered),
+        Delivery::Refused { reason: Refusal::RecipientRefused | Refusal::DataRefused, detail }
+            if medium == Medium::Email =>
+        {
+            Class::of(Status::find(detail), detail).is_hard().then_some(Cause::HardBounce)
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -297,11 +300,11 @@ async fn suppress(tx: &mut Tx, section: &Section, addresses: &Keyed) -> store::R
         SuppressionScope::Store => WHOLE_STORE.to_owned(),
         SuppressionScope::Namespace => job.run.namespace.clone(),
     };
-    let suppressed = |address: &String| Suppressed {
+    let suppressed = |(address, cause): &(String, Cause)| Suppressed {
         namespace: namespace.clone(),
-        medium: "email".to_owned(),
+        medium: job.medium().word().to_owned(),
         hash: addresses.of_address(address),
-        cause: Cause::HardBounce,
+        cause: *cause,
         since: job.clock.now(),
         until: None,
     };

@@ -16,6 +16,8 @@ const SOFT_BOUNCES_KEPT_DAYS: i64 = 400;
 pub enum Cause {
     HardBounce,
     Complaint,
+    /// Its provider knows it no longer.
+    Unregistered,
     SoftBounces,
     /// It stood on the list of a previous tool.
     Imported,
@@ -27,6 +29,7 @@ impl Cause {
         match self {
             Self::HardBounce => "HardBounce",
             Self::Complaint => "Complaint",
+            Self::Unregistered => "Unregistered",
             Self::SoftBounces => "SoftBounces",
             Self::Imported => "Imported",
             Self::ByHand => "ByHand",

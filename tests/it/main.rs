@@ -43,6 +43,7 @@ mod plan_equals_run;
 mod plan_of_a_change;
 mod plan_tells_nobody;
 mod push_on_the_wire;
+mod pushes;
 mod rates;
 mod recorded_review;
 mod renamed;

@@ -76,7 +76,7 @@ async fn push(channel: &impl Push, id: String, to: String) -> Delivery {
     channel.deliver(&id, notice(&to)).await
 }
 
-fn key_pair() -> (String, String, Vec<u8>) {
+pub fn key_pair() -> (String, String, Vec<u8>) {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
     let pair =
         EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &SystemRandom::new()).unwrap();
@@ -184,7 +184,7 @@ fn openssl(args: &[&str]) -> Vec<u8> {
 }
 
 /// A private key in PEM, and the public one as PKCS #1 in DER.
-fn rsa_pair() -> (String, Vec<u8>) {
+pub fn rsa_pair() -> (String, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key.pem");
     let file = file.to_str().unwrap();
@@ -275,7 +275,7 @@ async fn an_access_token_is_renewed_when_it_ends_and_when_it_is_refused() {
     assert_eq!(google.given.load(SeqCst), 4, "what ends within five minutes is not used");
 }
 
-fn apple_account(public_key: Vec<u8>) -> AppleAccount {
+pub fn apple_account(public_key: Vec<u8>) -> AppleAccount {
     AppleAccount { team: "ABCDE12345", key_id: "ABC123DEFG", topic: "com.example.shop", public_key }
 }
 

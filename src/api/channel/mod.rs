@@ -10,6 +10,7 @@ use super::{NEVER_OBSERVED, medium::Medium, name::Label};
 mod callbacks;
 mod email;
 mod http;
+mod push;
 mod sms;
 mod tracking;
 
@@ -17,6 +18,7 @@ pub use self::{
     callbacks::{Callbacks, TwilioCallbacks, Webhook, WebhookEvent, WebhookSignature},
     email::{Dkim, EmailChannel, Smtp, Tls},
     http::{Carries, HttpAnswer, HttpChannel, HttpField, HttpHeader, HttpMethod, HttpRequest},
+    push::{Apns, ApnsEnvironment, Fcm, PushChannel, WebPush},
     sms::{SmsChannel, Twilio},
     tracking::{Tracking, Tracks},
 };
@@ -31,7 +33,7 @@ pub use self::{
     shortname = "chan",
     category = "campanile",
     derive = "PartialEq",
-    doc = "One way out: an SMTP relay, or a folder that takes what would be sent.",
+    doc = "One way out: a provider of messages, or a folder that takes what would be sent.",
     printcolumn(name = "Provider", type_ = "string", json_path = ".status.provider"),
     printcolumn(name = "Delivers", type_ = "string", json_path = ".status.delivers"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
@@ -45,14 +47,16 @@ pub use self::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "[has(self.email), has(self.sms), has(self.http), has(self.outbox)].filter(is, is).size() == 1",
-    "a channel is exactly one of email, sms, http, outbox"
+    "[has(self.email), has(self.sms), has(self.push), has(self.http), has(self.outbox)].filter(is, is).size() == 1",
+    "a channel is exactly one of email, sms, push, http, outbox"
 ))]
 pub struct ChannelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailChannel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sms: Option<SmsChannel>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushChannel>,
     /// Any provider: a request, and how to read its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpChannel>,
@@ -124,6 +128,9 @@ pub enum Way<'a> {
     Outbox(&'a Outbox),
     Smtp(&'a EmailChannel),
     Twilio(&'a Twilio),
+    WebPush(&'a WebPush),
+    Fcm(&'a Fcm),
+    Apns(&'a Apns),
     Http(&'a HttpChannel),
 }
 
@@ -134,6 +141,7 @@ impl Way<'_> {
             Self::Outbox(_) => None,
             Self::Smtp(_) => Some(Medium::Email),
             Self::Twilio(_) => Some(Medium::Sms),
+            Self::WebPush(_) | Self::Fcm(_) | Self::Apns(_) => Some(Medium::Push),
             Self::Http(http) => Some(http.carries.medium()),
         }
     }
@@ -144,6 +152,9 @@ impl Way<'_> {
             Self::Outbox(_) => "outbox",
             Self::Smtp(_) => "email.smtp",
             Self::Twilio(_) => "sms.twilio",
+            Self::WebPush(_) => "push.webPush",
+            Self::Fcm(_) => "push.fcm",
+            Self::Apns(_) => "push.apns",
             Self::Http(_) => "http",
         }
     }
@@ -156,6 +167,9 @@ impl<'a> Way<'a> {
             Self::Outbox(_) => None,
             Self::Smtp(email) => email.smtp.secret_ref.as_ref(),
             Self::Twilio(twilio) => Some(&twilio.secret_ref),
+            Self::WebPush(push) => Some(&push.secret_ref),
+            Self::Fcm(push) => Some(&push.secret_ref),
+            Self::Apns(push) => Some(&push.secret_ref),
             Self::Http(http) => http.secret_ref.as_ref(),
         }
     }
@@ -168,6 +182,9 @@ impl ChannelSpec {
         match self {
             Self { email: Some(email), .. } => Way::Smtp(email),
             Self { sms: Some(sms), .. } => Way::Twilio(&sms.twilio),
+            Self { push: Some(PushChannel { web_push: Some(push), .. }), .. } => Way::WebPush(push),
+            Self { push: Some(PushChannel { fcm: Some(push), .. }), .. } => Way::Fcm(push),
+            Self { push: Some(PushChannel { apns: Some(push), .. }), .. } => Way::Apns(push),
             Self { http: Some(http), .. } => Way::Http(http),
             Self { outbox, .. } => Way::Outbox(outbox.as_ref().unwrap_or(&OUTBOX)),
         }

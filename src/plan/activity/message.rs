@@ -1,4 +1,4 @@
-//! `email`, `sms`, `http`: one message for each row of the set, or for each person.
+//! `email`, `sms`, `push`, `http`: one message for each row of the set, or for each person.
 //!
 //! ```yaml
 //! email: {channel: newsletter, template: pre-trip, per: booking, recipient: booking.customer}

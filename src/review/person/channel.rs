@@ -143,7 +143,11 @@ impl Walker<'_> {
         match address.map_or("", |address| address.trim_matches(' ')) {
             "" => Some(("NoAddress", format!("{place} is missing"))),
             text if !address::is_fit(message.medium, text) => {
-                let what = if message.medium == Medium::Sms { "number as E.164 writes it" } else { "address" };
+                let what = match message.medium {
+                    Medium::Sms => "number as E.164 writes it",
+                    Medium::Push => "token of a device",
+                    _ => "address",
+                };
                 Some(("MalformedAddress", format!("{place} is no {what}")))
             }
             _ => None,

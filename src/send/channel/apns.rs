@@ -1,7 +1,7 @@
 //! `push.apns`: Apple's devices over the Apple Push Notification service, HTTP/2, by a provider token.
 //!
 //! ```yaml
-//! push: {apns: {team: ABCDE12345, keyId: ABC123DEFG, topic: com.example.shop, secretRef: {name: apple}}}
+//! push: {apns: {topic: com.example.shop, keyId: ABC123DEFG, teamId: ABCDE12345, secretRef: {name: apple}}}
 //! ```
 //! The Secret's `key` is the `.p8` file. Apple wants a token that is between 20 and 60 minutes old: one serves for 40
 //! minutes, and one that ended before its time is made anew at once.
@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -30,9 +31,10 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    Delivery, Notice, Permission, Refusal, Urgency, detail,
+    Content, Delivery, Envelope, Notice, Permission, Refusal, Urgency, detail,
     exchange::{Answer, Exchange, Fault},
     jwt::Signer,
+    posted::Post,
 };
 use crate::clock::Clock;
 
@@ -141,6 +143,16 @@ impl Apns {
             }
         }
         Ok(judge(&answer, self.settings.clock.now()))
+    }
+}
+
+#[async_trait]
+impl Post for Apns {
+    async fn post(&self, message: &Envelope) -> Delivery {
+        match &message.content {
+            Content::Push(notice) => self.push(&message.key(), notice, &message.permission).await,
+            _ => Delivery::foreign(),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value as Json, json};
 
-use super::Notice;
+use super::{Notice, Urgency};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -83,9 +83,19 @@ impl Record {
     }
 }
 
-/// What a device would show.
+/// What a device would show, and how it is asked to.
 fn shown(notice: &Notice) -> Json {
-    json!({"to": notice.to, "title": notice.title, "body": notice.body, "data": notice.data})
+    let mut shown = json!({"to": notice.to, "title": notice.title, "body": notice.body});
+    if !notice.data.is_empty() {
+        shown["data"] = json!(notice.data);
+    }
+    if let Some(collapse) = &notice.collapse {
+        shown["collapse"] = collapse.as_str().into();
+    }
+    if notice.urgency != Urgency::default() {
+        shown["urgency"] = notice.urgency.word().into();
+    }
+    shown
 }
 
 fn bytes_of(of: &Json) -> Vec<u8> {

@@ -19,6 +19,7 @@
 
 use std::{fmt, sync::Arc};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -28,9 +29,10 @@ use tokio::sync::Mutex;
 use url::{Url, form_urlencoded};
 
 use super::{
-    Delivery, Notice, Permission, Refusal, Urgency, detail,
+    Content, Delivery, Envelope, Notice, Permission, Refusal, Urgency, detail,
     exchange::{Answer, Exchange, Fault},
     jwt::Signer,
+    posted::Post,
 };
 use crate::clock::Clock;
 
@@ -197,11 +199,21 @@ impl Fcm {
     }
 }
 
+#[async_trait]
+impl Post for Fcm {
+    async fn post(&self, message: &Envelope) -> Delivery {
+        match &message.content {
+            Content::Push(notice) => self.push(notice, &message.permission).await,
+            _ => Delivery::foreign(),
+        }
+    }
+}
+
 fn payload(notice: &Notice, now: Timestamp) -> Value {
     let is_high = notice.urgency == Urgency::High;
     let mut android = json!({"priority": if is_high { "HIGH" } else { "NORMAL" }});
     let mut apple = json!({"apns-priority": super::apns::priority(notice.urgency)});
-    let mut web = json!({"Urgency": super::web_push::urgency(notice.urgency)});
+    let mut web = json!({"Urgency": notice.urgency.word()});
     if let Some(ttl_s) = notice.ttl_s {
         android["ttl"] = format!("{ttl_s}s").into();
         apple["apns-expiration"] = (now.as_second() + i64::from(ttl_s)).to_string().into();

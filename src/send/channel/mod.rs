@@ -146,6 +146,11 @@ impl Delivery {
     pub fn later(reason: Refusal, text: &str) -> Self {
         Self::Later { reason, detail: detail(text), after: None }
     }
+
+    /// Of a message of another medium, which no plan hands to a provider.
+    pub fn foreign() -> Self {
+        Self::Refused { reason: Refusal::ProtocolError, detail: "it carries no such message".to_owned() }
+    }
 }
 
 /// A finished delivery, told exactly once for each message that was submitted.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::template::PushUrgency;
+
 /// How much the device's battery is worth to the sender (RFC 8030, section 5.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Urgency {
@@ -10,6 +12,29 @@ pub enum Urgency {
     #[default]
     Normal,
     High,
+}
+
+impl Urgency {
+    /// As RFC 8030 writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::VeryLow => "very-low",
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+impl From<PushUrgency> for Urgency {
+    fn from(declared: PushUrgency) -> Self {
+        match declared {
+            PushUrgency::VeryLow => Self::VeryLow,
+            PushUrgency::Low => Self::Low,
+            PushUrgency::Normal => Self::Normal,
+            PushUrgency::High => Self::High,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

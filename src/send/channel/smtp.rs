@@ -114,10 +114,8 @@ impl Channel for Smtp {
         let permission = message.permission;
         match message.content {
             Content::Mail(mail) => self.relay.submit(Job::new(tag, (mail, permission), done.clone())).await,
-            _ => {
-                let detail = "an SMTP relay takes nothing but mail".to_owned();
-                let _ = done.send(Done { tag, delivery: Delivery::Refused { reason: Refusal::ProtocolError, detail } });
-            }
+            // Nobody may be left to hear of it.
+            _ => drop(done.send(Done { tag, delivery: Delivery::foreign() })),
         }
     }
 

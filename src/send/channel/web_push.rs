@@ -24,6 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -34,9 +35,10 @@ use url::Url;
 
 use self::sealing::{AUTH_BYTES, Keys, POINT_BYTES};
 use super::{
-    Delivery, Notice, Permission, Refusal, Urgency, detail,
+    Content, Delivery, Envelope, Notice, Permission, Refusal, detail,
     exchange::{Answer, Exchange, Fault},
     jwt::Signer,
+    posted::Post,
 };
 use crate::clock::Clock;
 
@@ -123,7 +125,7 @@ impl WebPush {
             .header(header::CONTENT_ENCODING, "aes128gcm")
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header("TTL", notice.ttl_s.unwrap_or(TTL_DEFAULT_S))
-            .header("Urgency", urgency(notice.urgency));
+            .header("Urgency", notice.urgency.word());
         if let Some(collapse) = &notice.collapse {
             request = request.header("Topic", topic(collapse));
         }
@@ -150,6 +152,16 @@ impl WebPush {
     }
 }
 
+#[async_trait]
+impl Post for WebPush {
+    async fn post(&self, message: &Envelope) -> Delivery {
+        match &message.content {
+            Content::Push(notice) => self.push(notice, &message.permission).await,
+            _ => Delivery::foreign(),
+        }
+    }
+}
+
 /// What the service worker of the page gets.
 fn payload(notice: &Notice) -> String {
     serde_json::json!({"title": notice.title, "body": notice.body, "data": notice.data}).to_string()
@@ -158,15 +170,6 @@ fn payload(notice: &Notice) -> String {
 /// 32 characters of an alphabet of its own: what the author wrote is made fit for it.
 pub(super) fn topic(collapse: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(collapse)).chars().take(TOPIC_CHARS).collect()
-}
-
-pub(super) fn urgency(urgency: Urgency) -> &'static str {
-    match urgency {
-        Urgency::VeryLow => "very-low",
-        Urgency::Low => "low",
-        Urgency::Normal => "normal",
-        Urgency::High => "high",
-    }
 }
 
 fn subscription(text: &str) -> Result<(Url, Keys), &'static str> {

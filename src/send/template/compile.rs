@@ -77,7 +77,7 @@ impl<'s> Compiler<'s> {
             }
             if locale.is_empty() {
                 self.template.order.push(slot.part.clone());
-            } else if sections::is_list(self.medium) && !self.template.order.contains(&slot.part) {
+            } else if sections::is_of_list(self.medium, &slot.part) && !self.template.order.contains(&slot.part) {
                 let message = format!("the template itself has no `{}`, which this is a variant of", slot.part);
                 let problem = slot.passage.problem(0..0, message, None);
                 self.add_problem(problem);

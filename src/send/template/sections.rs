@@ -13,20 +13,24 @@ use crate::{
 };
 
 /// Every medium that a template can have a section for.
-pub const ALL: [Medium; 3] = [Medium::Email, Medium::Sms, Medium::Http];
+pub const ALL: [Medium; 4] = [Medium::Email, Medium::Sms, Medium::Push, Medium::Http];
 
-/// A name, the text under it, and whether that is kept elsewhere.
-type Part<'s> = (String, &'s str, bool);
+/// A name, where it stands in its section, and the text there.
+type Part<'s> = (String, String, &'s str);
 /// A text that may be written out or kept elsewhere.
 type Either<'s> = (Option<&'s String>, Option<&'s Kept>);
 
 /// MJML is the HTML of a section in another form.
 pub const MJML: &str = "mjml";
 pub const HTML: &str = "html";
+const COLLAPSE: &str = "collapse";
 
-/// Whether a section is a list of named parts, whose names the base decides.
-pub fn is_list(medium: Medium) -> bool {
-    matches!(medium, Medium::Postal | Medium::Http)
+/// Before the names of a push's data.
+const DATA: &str = "data.";
+
+/// Whether a part is one of a list of named parts, whose names the base decides.
+pub fn is_of_list(medium: Medium, part: &str) -> bool {
+    matches!(medium, Medium::Postal | Medium::Http) || (medium == Medium::Push && part.starts_with(DATA))
 }
 
 /// Each part of a section of the template `owner`, with where it stands; the base's first.
@@ -38,11 +42,8 @@ pub fn of<'s>((owner, spec): (&'s str, &'s MessageTemplateSpec), medium: Medium)
     });
     let mut found = vec![];
     for (locale, prefix, parts) in std::iter::once(base).chain(variants) {
-        for (index, (part, text, is_kept)) in parts.into_iter().enumerate() {
-            let path = match is_list(medium) {
-                true => format!("{prefix}{}.{}[{index}].{}", medium.step(), list(medium), path_of("value", is_kept)),
-                false => format!("{prefix}{}.{}", medium.step(), path_of(&part, is_kept)),
-            };
+        for (part, path, text) in parts {
+            let path = format!("{prefix}{}.{path}", medium.step());
             let (part, form) = match (medium, part.as_str()) {
                 (Medium::Email, MJML) => (HTML.to_owned(), Form::Mjml),
                 (Medium::Email, HTML) => (part, Form::Html),
@@ -52,11 +53,6 @@ pub fn of<'s>((owner, spec): (&'s str, &'s MessageTemplateSpec), medium: Medium)
         }
     }
     found
-}
-
-/// What the list of a section is called.
-fn list(medium: Medium) -> &'static str {
-    if medium == Medium::Postal { "columns" } else { "values" }
 }
 
 fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
@@ -77,8 +73,20 @@ fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
         Medium::Sms => {
             spec.sms.iter().flat_map(|sms| some([("text", (sms.text.as_ref(), sms.text_from.as_ref()))])).collect()
         }
-        Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
-        Medium::Push | Medium::Postal => vec![],
+        Medium::Push => spec
+            .push
+            .iter()
+            .flat_map(|push| {
+                let own = [
+                    ("title", (Some(&push.title), None)),
+                    ("body", (Some(&push.body), None)),
+                    (COLLAPSE, (push.collapse.as_ref(), None)),
+                ];
+                some(own).chain(data(&push.data))
+            })
+            .collect(),
+        Medium::Http => spec.http.iter().flat_map(|http| named("values", &http.values)).collect(),
+        Medium::Postal => vec![],
     }
 }
 
@@ -100,21 +108,39 @@ fn variant(spec: &LocaleVariant, medium: Medium) -> Vec<Part<'_>> {
         Medium::Sms => {
             spec.sms.iter().flat_map(|sms| some([("text", (sms.text.as_ref(), sms.text_from.as_ref()))])).collect()
         }
-        Medium::Http => spec.http.iter().flat_map(|http| named(&http.values)).collect(),
-        Medium::Push | Medium::Postal => vec![],
+        Medium::Push => spec
+            .push
+            .iter()
+            .flat_map(|push| {
+                let own = [
+                    ("title", (push.title.as_ref(), None)),
+                    ("body", (push.body.as_ref(), None)),
+                    (COLLAPSE, (push.collapse.as_ref(), None)),
+                ];
+                some(own).chain(data(&push.data))
+            })
+            .collect(),
+        Medium::Http => spec.http.iter().flat_map(|http| named("values", &http.values)).collect(),
+        Medium::Postal => vec![],
     }
 }
 
 fn some<'s, const N: usize>(parts: [(&'static str, Either<'s>); N]) -> impl Iterator<Item = Part<'s>> {
     // Words that are lost are none here: that they are lost is said, and nothing more is made of them.
     let words = |(text, kept): Either<'s>| text.map(String::as_str).or(kept.map(|_| ""));
-    parts.into_iter().filter_map(move |(part, either)| Some((part.to_owned(), words(either)?, either.1.is_some())))
+    let path = |part, (_, kept): Either<'s>| path_of(part, kept.is_some()).into_owned();
+    parts.into_iter().filter_map(move |(part, either)| Some((part.to_owned(), path(part, either), words(either)?)))
 }
 
-fn named(values: &[NamedValue]) -> impl Iterator<Item = Part<'_>> {
-    values
-        .iter()
-        .map(|value| (value.name.to_string(), value.value.as_deref().unwrap_or_default(), value.value_from.is_some()))
+fn named<'s>(list: &str, values: &'s [NamedValue]) -> impl Iterator<Item = Part<'s>> {
+    values.iter().enumerate().map(move |(at, value)| {
+        let path = format!("{list}[{at}].{}", path_of("value", value.value_from.is_some()));
+        (value.name.to_string(), path, value.value.as_deref().unwrap_or_default())
+    })
+}
+
+fn data(values: &[NamedValue]) -> impl Iterator<Item = Part<'_>> {
+    named("data", values).map(|(name, path, text)| (format!("{DATA}{name}"), path, text))
 }
 
 /// Makes the message of its parts; `order` are the names of a list, `part` gives one part in words.
@@ -128,7 +154,13 @@ pub fn render(
         // A line break in a subject would begin another header.
         Medium::Email => Words::Mail { subject: one_line(&one("subject")?), text: part("text")?, html: part(HTML)? },
         Medium::Sms => Words::Text(one("text")?),
-        Medium::Push => Words::Push { title: one_line(&one("title")?), body: one("body")?, data: Default::default() },
+        Medium::Push => {
+            let data = order.iter().filter_map(|part| Some((part.strip_prefix(DATA)?.to_owned(), part)));
+            let data = data.map(|(name, part)| Ok((name, one(part)?)));
+            let collapse = part(COLLAPSE)?.map(|text| one_line(&text)).filter(|text| !text.is_empty());
+            let (title, body) = (one_line(&one("title")?), one("body")?);
+            Words::Push { title, body, data: data.collect::<Result<_, RenderError>>()?, collapse }
+        }
         Medium::Postal | Medium::Http => {
             let values = order.iter().map(|name| Ok((name.clone(), one(name)?)));
             Words::Record(values.collect::<Result<_, RenderError>>()?)

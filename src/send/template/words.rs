@@ -14,6 +14,8 @@ pub enum Words {
         title: String,
         body: String,
         data: BTreeMap<String, String>,
+        /// What takes the place of what.
+        collapse: Option<String>,
     },
     /// Named values, in the template's order.
     Record(Vec<(String, String)>),

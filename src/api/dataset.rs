@@ -345,9 +345,23 @@ pub struct Addresses {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub push: Option<String>,
+    /// The lines of a letter's address, the first one on top. Who lacks one has no address, but for those that end in `?`:
+    /// `[name, street, "extra?", zip, city, country]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12), inner(length(min = 1, max = 256)))]
+    pub postal: Vec<String>,
 }
 
+/// Marks a line of an address that may be missing.
+const OPTIONAL: char = '?';
+
 impl Addresses {
+    /// The fields of a letter's address, and whether each must be there.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.postal.iter().map(|line| line.strip_suffix(OPTIONAL).map_or((line.as_str(), true), |line| (line, false)))
+    }
+
+    /// The field with the whole address, of a medium that has one.
     pub fn of(&self, medium: Medium) -> Option<&str> {
         match medium {
             Medium::Email => self.email.as_deref(),
@@ -401,6 +415,8 @@ pub struct TopicConsent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<ConsentField>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postal: Option<ConsentField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ConsentField>,
 }
 
@@ -411,6 +427,7 @@ impl TopicConsent {
             (Medium::Email, &self.email),
             (Medium::Sms, &self.sms),
             (Medium::Push, &self.push),
+            (Medium::Postal, &self.postal),
             (Medium::Http, &self.http),
         ];
         all.into_iter().filter_map(|(medium, field)| Some((medium, field.as_ref()?)))

@@ -63,6 +63,7 @@ pub enum Activity {
     Email(MessageStep),
     Sms(MessageStep),
     Push(MessageStep),
+    DirectMail(MessageStep),
     Http(MessageStep),
 }
 
@@ -87,6 +88,7 @@ impl Activity {
             Self::Email(_) => "email",
             Self::Sms(_) => "sms",
             Self::Push(_) => "push",
+            Self::DirectMail(_) => "directMail",
             Self::Http(_) => "http",
         }
     }
@@ -97,6 +99,7 @@ impl Activity {
             Self::Email(message) => Some((Medium::Email, message)),
             Self::Sms(message) => Some((Medium::Sms, message)),
             Self::Push(message) => Some((Medium::Push, message)),
+            Self::DirectMail(message) => Some((Medium::Postal, message)),
             Self::Http(message) => Some((Medium::Http, message)),
             _ => None,
         }
@@ -104,7 +107,11 @@ impl Activity {
 
     pub fn message_mut(&mut self) -> Option<&mut MessageStep> {
         match self {
-            Self::Email(message) | Self::Sms(message) | Self::Push(message) | Self::Http(message) => Some(message),
+            Self::Email(message)
+            | Self::Sms(message)
+            | Self::Push(message)
+            | Self::DirectMail(message)
+            | Self::Http(message) => Some(message),
             _ => None,
         }
     }

@@ -12,12 +12,14 @@ use super::{
     name::{Label, Word},
 };
 
+mod direct_mail;
 mod email;
 mod fragment;
 pub mod kept;
 mod push;
 
 pub use self::{
+    direct_mail::{DirectMailColumn, DirectMailTemplate, DirectMailText, DirectMailVariant},
     email::{EmailTemplate, EmailVariant},
     fragment::Fragment,
     kept::Kept,
@@ -50,8 +52,8 @@ pub const PERSONA_BYTES_MAX: usize = 65_536;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
-    "has(self.email) || has(self.sms) || has(self.push) || has(self.http) || has(self.fragments)",
-    "a template has at least one of email, sms, push, http, fragments"
+    "has(self.email) || has(self.sms) || has(self.push) || has(self.directMail) || has(self.http) || has(self.fragments)",
+    "a template has at least one of email, sms, push, directMail, http, fragments"
 ))]
 pub struct MessageTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +62,8 @@ pub struct MessageTemplateSpec {
     pub sms: Option<TextTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_mail: Option<DirectMailTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,
     /// Pieces of words that parts of this template, and of others, include by name: `{% include "footer" %}` here,
@@ -140,6 +144,7 @@ pub struct NamedValue {
 
 /// The sections that differ in this locale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct LocaleVariant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailVariant>,
@@ -147,6 +152,9 @@ pub struct LocaleVariant {
     pub sms: Option<TextTemplate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushVariant>,
+    /// The columns that differ; each is one of the base's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_mail: Option<DirectMailVariant>,
     /// The values that differ; each is one of the base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ValuesTemplate>,

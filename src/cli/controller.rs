@@ -43,7 +43,7 @@ pub struct Args {
     /// Database schemas whose tables datasets may read: `NAMESPACE=SCHEMA`, or `SCHEMA` for every namespace; none unless said.
     #[arg(long, value_name = "[NAMESPACE=]SCHEMA")]
     allow_table: Vec<AllowedSchema>,
-    /// Where audiences are exported to, a folder below for each namespace; without it exports are refused.
+    /// Where audiences are exported to and files of letters are written, a folder below for each namespace; without it exports are refused.
     #[arg(long, value_name = "DIR")]
     exports: Option<PathBuf>,
     /// Lets the authors of a namespace write `sql:` audiences; each statement is run read-only over a connection of
@@ -126,8 +126,8 @@ async fn start(args: Args) -> Result<End, End> {
     if is_mine {
         args.listen.listen(&store, clock, cluster.clone()).await?;
         let providers = args.send.gate.providers(args.outbox, world.reach.clone(), clock)?;
-        let dispatcher =
-            Arc::new(Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false)));
+        let dispatcher = Dispatcher::new(store, clock, providers, cluster, world.clone(), args.send.lease(false));
+        let dispatcher = Arc::new(dispatcher.with_places(world.clone()));
         tokio::spawn(dispatcher.clone().run());
         sending = Some(dispatcher.clone());
         let waking = world.clone();

@@ -88,8 +88,8 @@ async fn start(args: Args) -> Result<End, End> {
     let providers = args.send.gate.providers(home.state.join("outbox"), world.reach.clone(), clock)?;
     // SQLite has one process that sends; on PostgreSQL workers may share it.
     let lease = args.send.lease(home.store.dialect() == Dialect::Sqlite);
-    let dispatcher =
-        Arc::new(Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), lease));
+    let dispatcher = Dispatcher::new(home.store.clone(), clock, providers, folder.clone(), world.clone(), lease);
+    let dispatcher = Arc::new(dispatcher.with_places(world.clone()));
     args.listen.listen(&home.store, clock, folder.clone()).await?;
     spawn_all(&folder, &world, &dispatcher);
     if args.until_idle {

@@ -17,12 +17,13 @@ use crate::{
     api::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
         campaign::CAMPAIGN_NAME_CHARS_MAX,
-        channel::{SmsChannel, Way},
+        channel::{MailFile, SmsChannel, Way},
         duration::Duration,
         expect::Expect,
         medium::Medium,
         name::Label,
     },
+    files::address::check_target,
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
     send::{address, channel, mime, template::Template},
@@ -55,12 +56,21 @@ pub type Named<'a> = (&'a str, &'a str);
 
 pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
     let this = Ref::new("Channel", name);
+    let mut found = vec![];
     if spec.outbox.is_none() && matches!(spec.way(), Way::Outbox(_)) {
-        return vec![Finding::new(&this, "spec", "a channel is exactly one of email, sms, push, http, outbox")];
+        return vec![Finding::new(
+            &this,
+            "spec",
+            "a channel is exactly one of email, sms, push, directMail, http, outbox",
+        )];
     }
     let (from, reply_to, at) = match spec.way() {
         Way::Smtp(email) => (Some(&email.from), &email.reply_to, "spec.email"),
         Way::Outbox(outbox) => (Some(&outbox.from), &outbox.reply_to, "spec.outbox"),
+        Way::MailFile(file) => {
+            found.extend(mail_file(&this, file));
+            (None, &None, "")
+        }
         _ => (None, &None, ""),
     };
     let addresses = [("from", from), ("replyTo", reply_to.as_ref())];
@@ -70,7 +80,7 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
             .hint("write it as in Shop <shop@example.com>")
             .id(INVALID_ADDRESS)
     };
-    let mut found: Vec<Finding> = wrong.map(finding).collect();
+    found.extend(wrong.map(finding));
     let return_path = spec.email.as_ref().and_then(|email| email.return_path.as_deref());
     if return_path.is_some_and(|path| !mime::is_address(path) || path.find('@') > Some(RETURN_PATH_LOCAL_MAX)) {
         let message = format!("this is not an address with at most {RETURN_PATH_LOCAL_MAX} characters before its @");
@@ -122,6 +132,25 @@ fn is_reserved(data: &str) -> bool {
     ["aps", "from", "message_type"].contains(&data) || data.starts_with("google") || data.starts_with("gcm")
 }
 
+/// A name that is the same for two runs would be that of one file.
+fn mail_file(this: &Ref, file: &MailFile) -> Vec<Finding> {
+    const WORDS: [&str; 4] = ["namespace", "campaign", "run", "step"];
+    let at = |field: &str| format!("spec.directMail.file.{field}");
+    let mut found = vec![];
+    if !file.name.contains("{run}") {
+        found.push(Finding::new(this, at("name"), "it lacks `{run}`, by which the files of runs are told apart"));
+    }
+    let bare = WORDS.iter().fold(file.name.clone(), |text, word| text.replace(&format!("{{{word}}}"), ""));
+    if bare.contains(['{', '}']) {
+        let message = format!("in braces stands one of {}", WORDS.join(", "));
+        found.push(Finding::new(this, at("name"), message));
+    }
+    if let Err(wrong) = check_target(&format!("{}/x", file.url.trim_end_matches('/')), &file.access) {
+        found.push(Finding::new(this, at(wrong.field), wrong.message.replace("/x`", "`")));
+    }
+    found
+}
+
 /// Whether its variables exist is known only where a campaign uses it.
 pub fn template((namespace, name): Named<'_>, spec: &MessageTemplateSpec, library: &dyn Library) -> Vec<Finding> {
     let mut all = BTreeMap::new();
@@ -142,7 +171,7 @@ pub fn template((namespace, name): Named<'_>, spec: &MessageTemplateSpec, librar
         }));
     }
     if spec.fragments.is_empty() && !Medium::ALL.into_iter().any(|medium| Template::has(spec, medium)) {
-        let message = "a template has at least one of email, sms, push, http, fragments";
+        let message = "a template has at least one of email, sms, push, directMail, http, fragments";
         found.push(Finding::new(&Ref::new("MessageTemplate", name), "spec", message));
     }
     found

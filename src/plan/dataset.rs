@@ -101,14 +101,18 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         found.push(finding);
         return found;
     };
-    let texts = [
+    let (addresses, mut texts) = (&spec.profile.addresses, vec![]);
+    for (path, text) in [
         ("spec.profile.locale", &spec.profile.locale),
-        ("spec.profile.addresses.email", &spec.profile.addresses.email),
-        ("spec.profile.addresses.sms", &spec.profile.addresses.sms),
-        ("spec.profile.addresses.push", &spec.profile.addresses.push),
-    ];
+        ("spec.profile.addresses.email", &addresses.email),
+        ("spec.profile.addresses.sms", &addresses.sms),
+        ("spec.profile.addresses.push", &addresses.push),
+    ] {
+        texts.extend(text.as_deref().map(|text| (path.to_owned(), text)));
+    }
+    let lines = addresses.lines().enumerate();
+    texts.extend(lines.map(|(index, (text, _))| (format!("spec.profile.addresses.postal[{index}]"), text)));
     for (path, text) in texts {
-        let Some(text) = text else { continue };
         match check_path(text, &schema, &profile.name) {
             Err(problem) => found.push(Finding::of_problem(&this, path, problem)),
             Ok(reached) if reached.is_many || reached.field_type(&schema) != Some(FieldType::String) => {

@@ -5,6 +5,7 @@
 
 mod address;
 mod extra;
+mod letters;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,10 @@ use jiff::Timestamp;
 use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 
 use self::extra::Extras;
-pub use self::extra::{Element, Extra, Held};
+pub use self::{
+    extra::{Element, Extra, Held},
+    letters::misfits,
+};
 use super::{Bundle, Finding, Ref, activity::Enriched};
 use crate::{
     api::{channel::Tracks, duration::Duration, medium::Medium, step::Record},
@@ -66,8 +70,10 @@ pub struct MessagePlan {
     pub per_profile: bool,
     /// From the item to the person.
     pub recipient: Path,
-    /// From the item to the address; absent where none is needed.
+    /// From the item to the address; absent where none is needed, or where it has lines.
     pub to: Option<Path>,
+    /// From the item to the lines of a letter's address.
+    pub lines: Vec<Line>,
     pub locale: Option<Path>,
     pub reads: Vec<Column>,
     /// What the template reads of `enrich` steps.
@@ -83,6 +89,14 @@ pub struct MessagePlan {
     /// Messages per second.
     pub throttle: Option<u32>,
     pub record: Record,
+}
+
+/// A line of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub path: Path,
+    /// Without it the address is none.
+    pub is_required: bool,
 }
 
 /// A column that the template reads: its name there, where it stands and what it is.
@@ -309,15 +323,20 @@ impl MessagePlan {
         Some(query.finish())
     }
 
-    /// Why each row of a set with the columns `profile` and `granted` does not get the message when its turn comes; NULL for who does.
+    /// Why each row of a set with the columns `profile` and `granted` does not get the message when its turn comes; NULL for
+    /// who does. The columns that the set is `carrying` stand before it.
     pub fn refusals(
         &self,
         schema: &Schema,
         dialect: Dialect,
         set: SelectStatement,
+        carrying: &[&str],
         asked: Asked<'_>,
     ) -> Option<SelectStatement> {
         let mut query = Query::over_set_keeping(schema, schema.entity(&self.entity)?, dialect, set);
+        for name in carrying {
+            query.column(Query::set_column(name), name);
+        }
         let refusal = self.refusal(&mut query, asked);
         query.column(refusal, "refusal");
         Some(query.finish())

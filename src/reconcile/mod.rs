@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
@@ -43,6 +44,7 @@ use crate::{
     send::{
         dispatch::{Secrets, Watch},
         gate::Gate,
+        mailing::Places,
     },
     source::{
         Failure, Key, Kind, Source, Weight,
@@ -253,6 +255,15 @@ impl World {
             let weight = if stalled { Weight::Warning } else { Weight::Normal };
             self.source.event(&object.key, weight, reason, &message).await;
         }
+    }
+}
+
+#[async_trait]
+impl Places for World {
+    async fn place(&self, (namespace, name): (&str, &str), url: &str, access: &Access) -> Result<Target, String> {
+        let channel = self.catalog.get(&Key::new(Kind::Channel, namespace, name));
+        let channel = channel.ok_or_else(|| format!("Channel `{name}` is not declared any more"))?;
+        self.target(&channel, url, access).await
     }
 }
 

@@ -414,7 +414,9 @@ impl<'a> Assembly<'a> {
         rest.column((Alias::new("l"), Alias::new("profile")));
         rest.expr_as(granted(message.asks(self.bundle), dialect), Alias::new("granted"));
         rest.from_as(Alias::new(&table), Alias::new("l")).and_where(reason().is_null());
-        if let Some(refusals) = message.refusals(schema, dialect, rest, message.asked(self.bundle, self.moment.now)) {
+        if let Some(refusals) =
+            message.refusals(schema, dialect, rest, &[], message.asked(self.bundle, self.moment.now))
+        {
             self.count_by(Count::Refused(step.name.clone()), refusals, "refusal");
         }
     }

@@ -28,7 +28,7 @@ pub async fn weigh(
         let Some(entity) = bundle.dataset.entity(&message.entity) else { continue };
         let waiting = waiting_at(run, step, entity, message.asks(bundle), plan.dialect);
         let asked = message.asked(bundle, now);
-        let Some(refusals) = message.refusals(&plan.schema, plan.dialect, waiting, asked) else { continue };
+        let Some(refusals) = message.refusals(&plan.schema, plan.dialect, waiting, &[], asked) else { continue };
         let mut refused = Query::select();
         refused.expr(Expr::cust("1")).from_subquery(refusals, Alias::new("w"));
         refused.and_where(Expr::col((Alias::new("w"), Alias::new("refusal"))).is_not_null());

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::audiences::Ground;
 use crate::{
-    api::{audience::Export, dataset::FileFormat},
+    api::{audience::Export, channel::Compression, dataset::FileFormat},
     files::{
         table::{Column, Table},
         target::Target,
@@ -72,10 +72,10 @@ fn write(
     columns: &[Column],
     mut rows: mpsc::Receiver<Vec<Row>>,
 ) -> io::Result<u64> {
-    let mut table = Table::new(format, columns, target.begin()?)?;
+    let mut table = Table::new(&format.into(), columns, (Compression::None, target.begin()?))?;
     while let Some(chunk) = rows.blocking_recv() {
         if chunk.is_empty() {
-            return table.commit();
+            return table.commit().map(|(rows, _)| rows);
         }
         for row in &chunk {
             let values = columns.iter().enumerate();

@@ -24,6 +24,7 @@ use super::{
     lane::Lane,
     lease::Lease,
     letter::{Letter, Occasion},
+    mailing::{Places, Press, Sheet},
     mime::dkim::Signer,
     providers::{Providers, Secret},
     record,
@@ -70,7 +71,11 @@ pub struct Dispatcher {
     pub lease: Arc<Lease>,
     pub health: Arc<Health>,
     pub wake: Notify,
+    /// Where this process writes files of letters; without it others do.
+    places: Option<Arc<dyn Places>>,
     lanes: Mutex<BTreeSet<(String, String)>>,
+    /// The files that are being written, by run and step.
+    presses: Mutex<BTreeSet<(i64, i64)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
     /// The store's own, read once.
     secret: OnceCell<Vec<u8>>,
@@ -100,12 +105,20 @@ impl Dispatcher {
             lease: Arc::new(lease),
             health: Arc::default(),
             wake: Notify::new(),
+            places: None,
             lanes: Mutex::default(),
+            presses: Mutex::default(),
             pinned: Mutex::default(),
             secret: OnceCell::new(),
             beats: Mutex::default(),
             beaten: AtomicI64::new(0),
         }
+    }
+
+    /// Files of letters are written, too.
+    #[must_use]
+    pub fn with_places(self, places: Arc<dyn Places>) -> Self {
+        Self { places: Some(places), ..self }
     }
 
     /// Works until the process ends.
@@ -122,7 +135,8 @@ impl Dispatcher {
 
     /// Whether nothing is being sent and nothing can be sent now.
     pub async fn is_idle(&self) -> store::Result<bool> {
-        if self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) {
+        if self.is_working() || (self.places.is_some() && !self.store.mailings_due(self.clock.now()).await?.is_empty())
+        {
             return Ok(false);
         }
         let (batches, leases) = self.store.abandoned(|_, _| false).await?;
@@ -135,10 +149,14 @@ impl Dispatcher {
     pub async fn finish(&self) -> store::Result<()> {
         self.lease.halt();
         let begun = Instant::now();
-        while self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) && begun.elapsed() < FINISH {
+        while self.is_working() && begun.elapsed() < FINISH {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.store.forget_worker(&self.worker).await
+    }
+
+    fn is_working(&self) -> bool {
+        self.lanes.lock().is_ok_and(|lanes| !lanes.is_empty()) || self.presses.lock().is_ok_and(|own| !own.is_empty())
     }
 
     /// The last beat that the store has taken.
@@ -189,6 +207,7 @@ impl Dispatcher {
         if !self.lease.is_held() || self.lease.is_halted() {
             return Ok(());
         }
+        self.look_at_mailings(&alive).await?;
         for channel in self.store.channels_with_work(self.clock.now()).await? {
             if self.health.is_resting(&channel) {
                 continue;
@@ -204,6 +223,27 @@ impl Dispatcher {
                     dispatcher.wake.notify_one();
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Writes the files of letters that nobody else writes.
+    async fn look_at_mailings(self: &Arc<Self>, alive: &[String]) -> store::Result<()> {
+        let Some(places) = &self.places else { return Ok(()) };
+        for mailing in self.store.mailings_due(self.clock.now()).await? {
+            let is_held = mailing.worker != self.worker && alive.contains(&mailing.worker);
+            let of = (mailing.run_no, mailing.step_no);
+            if is_held || !self.presses.lock().is_ok_and(|mut own| own.insert(of)) {
+                continue;
+            }
+            let (dispatcher, places) = (self.clone(), places.clone());
+            tokio::spawn(async move {
+                Press { dispatcher: dispatcher.clone(), places, mailing }.run().await;
+                if let Ok(mut own) = dispatcher.presses.lock() {
+                    own.remove(&of);
+                }
+                dispatcher.wake.notify_one();
+            });
         }
         Ok(())
     }
@@ -294,10 +334,12 @@ impl Dispatcher {
         let expires = self.expires(part).await?;
         let occasion = Occasion { expires: Some(expires), ..Occasion::of(&run) };
         let letter = Letter::new(&occasion, pinned.clone(), part.step_no, signer, secret)?;
+        let sheet = if self.providers.makes_files() { Sheet::of(&letter) } else { None };
         let job = Parts {
             run,
             letter,
             expires,
+            sheet,
             provider,
             gate: self.providers.gate().clone(),
             clock: self.clock,
@@ -314,7 +356,7 @@ impl Dispatcher {
         }
     }
 
-    async fn channel_of(&self, part: Part) -> store::Result<(Run, Arc<(Bundle, Plan)>, String)> {
+    pub(super) async fn channel_of(&self, part: Part) -> store::Result<(Run, Arc<(Bundle, Plan)>, String)> {
         let lost = |what: &str| store::Error::Internal(format!("{what} of run {} is gone", part.run_no));
         let run = self.store.run_by_no(part.run_no).await?.ok_or_else(|| lost("the row"))?;
         let pinned = self.pinned(&run).await?;

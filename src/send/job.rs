@@ -7,11 +7,13 @@ use minijinja::Value;
 use sea_query::{Alias, Query, SelectStatement};
 
 use super::{
-    channel::{Channel, Envelope, Permission},
+    channel::{Channel, Content, Envelope, Permission},
+    dispatch::Watch,
     enriched,
     gate::Gate,
     lease::Lease,
     letter::Letter,
+    mailing::Sheet,
     pace::{self, Limits, Slots},
     said::{self, Said},
 };
@@ -37,6 +39,8 @@ pub struct Job {
     pub run: Run,
     pub letter: Letter,
     pub expires: Timestamp,
+    /// Where the messages make a file together.
+    pub sheet: Option<Sheet>,
     pub provider: Arc<dyn Channel>,
     pub gate: Gate,
     pub clock: Clock,
@@ -76,6 +80,7 @@ pub struct Parts {
     pub run: Run,
     pub letter: Letter,
     pub expires: Timestamp,
+    pub sheet: Option<Sheet>,
     pub provider: Arc<dyn Channel>,
     pub gate: Gate,
     pub clock: Clock,
@@ -86,14 +91,14 @@ impl Job {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(parts: Parts) -> store::Result<Self> {
-        let Parts { run, letter, expires, provider, gate, clock, lease } = parts;
+        let Parts { run, letter, expires, sheet, provider, gate, clock, lease } = parts;
         let sending = letter.sending()?;
         let spec = letter.pinned.0.channels.get(&sending.channel);
         let spec = spec.ok_or_else(|| store::Error::Internal(format!("a channel of run {} is gone", run.no)))?;
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
         let limits = Limits::new(&sending.channel, spec, (&run.campaign, &letter.step), sending.throttle);
         let (resends, medium) = (sending.resends, sending.medium);
-        Ok(Self { run, letter, expires, provider, gate, clock, lease, resends, limits, medium, folder })
+        Ok(Self { run, letter, expires, sheet, provider, gate, clock, lease, resends, limits, medium, folder })
     }
 
     pub fn medium(&self) -> Medium {
@@ -284,6 +289,52 @@ impl Job {
         let permission = Permission::new(move || job.may_go());
         let reference = self.letter.reference((shard, message.seq));
         Ok(Envelope { id, reference, content, folder: self.folder.clone(), permission })
+    }
+
+    /// Where the messages make a file together: adds them to it, in the transaction that commits their attempts. None of
+    /// them is handed over then; the outcomes are of those that cannot be written.
+    pub async fn collect(
+        &self,
+        tx: &mut Tx,
+        part: Part,
+        ready: &[Ready],
+        at: Timestamp,
+    ) -> store::Result<Vec<Recorded>> {
+        let Some(sheet) = &self.sheet else { return Ok(vec![]) };
+        let (mut rows, mut faults) = (Vec::with_capacity(ready.len()), vec![]);
+        for message in ready {
+            let content = self.letter.write((part.shard, message.seq), message.profile.as_deref(), &message.said, at);
+            let cells = content.and_then(|content| match content {
+                Content::Record(record) => sheet.cells(&record.values),
+                _ => Err("this is no letter".to_owned()),
+            });
+            match cells {
+                Ok(cells) => rows.push((message.seq, cells)),
+                Err(fault) => faults.push(Recorded {
+                    seq: message.seq,
+                    item: message.item.clone(),
+                    outcome: Outcome::Excluded,
+                    reason: Some("RenderError".to_owned()),
+                    detail: Some(fault),
+                }),
+            }
+        }
+        if !rows.is_empty() {
+            tx.collect(part, &rows).await?;
+        }
+        Ok(faults)
+    }
+
+    /// Says that there are outcomes where no recorder does.
+    pub fn tell_collected(&self, watch: &dyn Watch) {
+        if self.sheet.is_some() {
+            watch.progressed(&self.run.namespace, &self.run.name);
+        }
+    }
+
+    /// Those of a group that are handed over one by one.
+    pub fn handed_over(&self, ready: Vec<Ready>) -> Vec<Ready> {
+        if self.sheet.is_some() { vec![] } else { ready }
     }
 
     /// What is kept with the attempts of these messages.

@@ -6,9 +6,12 @@
 //!    └────────────────── the window: attempts without an outcome, never more than its size ────────┘
 //! ```
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicI64, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -200,6 +203,12 @@ impl Feeder<'_> {
             tx.commit().await?;
             *next = last + 1;
             held.ended(&self.store, usize::try_from(*next - batch.first_seq).unwrap_or(0)).await;
+        } else if let Some(last) = attempted
+            && held.job.sheet.is_some()
+        {
+            // What was attempted is collected: one commit did both.
+            *next = last + 1;
+            held.ended(&self.store, usize::try_from(*next - batch.first_seq).unwrap_or(0)).await;
         }
         while *next <= batch.last_seq {
             // A channel that never doubts makes it again: the same file, under the same name.
@@ -270,6 +279,7 @@ impl Feeder<'_> {
             }
         };
         self.window.add_permits(count - ready.len());
+        held.job.tell_collected(&*self.lane.dispatcher.watch);
         // The others have their outcome, or wait among the deferred.
         held.ended(&self.store, count - ready.len()).await;
         self.pass_on(held, ready, at).await;
@@ -302,14 +312,15 @@ impl Feeder<'_> {
             let (ready, _) = job.decide(&mut tx, batch.part, &Group::Again(*first, *last), worker, now).await?;
             // They are to be made as they are committed: under that number, with the words that are kept.
             let ready = ready.into_iter().map(|message| message.as_committed(kept.as_deref())).collect();
-            return Ok(Ok((ready, at)));
+            return Ok(Ok((job.handed_over(ready), at)));
         }
-        let (ready, ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
+        let (ready, mut ended) = job.decide(&mut tx, batch.part, group, worker, now).await?;
         let ready = job.put_aside(&mut tx, batch.part, ready, now).await?;
+        ended.extend(job.collect(&mut tx, batch.part, &ready, now).await?);
         tx.put_outcomes(batch.part, &ended, now).await?;
         tx.put_attempts(batch.part, (*first, *last), job.keep(ready.iter())?, worker, now).await?;
         tx.commit().await?;
-        Ok(Ok((ready, now)))
+        Ok(Ok((job.handed_over(ready), now)))
     }
 
     async fn feed_due(&mut self, job: Arc<Job>, part: Part, seqs: Vec<i64>) -> store::Result<Fed> {
@@ -328,6 +339,7 @@ impl Feeder<'_> {
             }
         };
         self.window.add_permits(count - ready.len());
+        job.tell_collected(&*self.lane.dispatcher.watch);
         let held = Arc::new(Held { job, claim: Hold::Due(part, worker), left: AtomicI64::new(0) });
         self.pass_on(&held, ready, at).await;
         Ok(Fed::All)
@@ -348,12 +360,17 @@ impl Feeder<'_> {
         let now = job.clock.now();
         let (ready, ended) = job.decide(&mut tx, part, &Group::Deferred(seqs.to_vec()), worker, now).await?;
         let ready = job.put_aside(&mut tx, part, ready, now).await?;
+        let faults = job.collect(&mut tx, part, &ready, now).await?;
+        let mut over: BTreeSet<i64> = ended.iter().chain(&faults).map(|record| record.seq).collect();
+        if job.sheet.is_some() {
+            over.extend(ready.iter().map(|message| message.seq));
+        }
         tx.put_outcomes(part, &ended, now).await?;
-        let over: Vec<i64> = ended.iter().map(|record| record.seq).collect();
-        tx.end_deferred(part, &over, worker).await?;
+        tx.put_outcomes(part, &faults, now).await?;
+        tx.end_deferred(part, &over.into_iter().collect::<Vec<_>>(), worker).await?;
         tx.put_further_attempts(part, &further(job, &ready)?, worker, now).await?;
         tx.commit().await?;
-        Ok(Some((ready, now)))
+        Ok(Some((job.handed_over(ready), now)))
     }
 
     /// Waits until so many more attempts may be under way. The recorder gives the permits back.

@@ -5,6 +5,7 @@
 //! | [`dispatch`] | a lane for each channel that has work; workers that died |
 //! | `lane` | claims, and attempts in groups, before their bytes |
 //! | [`job`] | who of a group may get the message now; the message |
+//! | [`mailing`] | files of letters |
 //! | [`letter`] | what the messages of a step have in common; one of them, written |
 //! | [`said`] | what is kept of a message |
 //! | `seen`, `enriched` | what a template sees of its row |
@@ -27,6 +28,7 @@ pub mod job;
 mod lane;
 pub mod lease;
 pub mod letter;
+pub mod mailing;
 pub mod mime;
 pub mod pace;
 pub mod providers;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -12,6 +12,7 @@ use super::{
     channel::{
         Channel,
         apns::{self, Apns},
+        direct_mail::Together,
         exchange::{Exchange, Speaks},
         fcm::{self, Fcm},
         http::{self, Http},
@@ -69,8 +70,18 @@ impl Providers {
     pub fn may_doubt(&self, spec: &ChannelSpec) -> bool {
         match &self.only {
             Some(provider) => provider.may_doubt(),
-            None => self.gate.is_open() && !matches!(spec.way(), Way::Outbox(_)),
+            None => self.gate.is_open() && !matches!(spec.way(), Way::Outbox(_) | Way::MailFile(_)),
         }
+    }
+
+    /// Whether what makes a file together does so here; a simulation's one provider takes each by itself.
+    pub fn makes_files(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// Where messages are written that do not leave.
+    pub fn outbox(&self) -> &Path {
+        &self.outbox
     }
 
     /// The provider of a channel.
@@ -144,6 +155,7 @@ impl Providers {
         let at_once = connections * usize::from(spec.depth);
         Ok(match spec.way() {
             Way::Outbox(_) => Arc::new(Outbox::new(&self.outbox)),
+            Way::MailFile(_) => Arc::new(Together),
             Way::Smtp(email) => {
                 let login =
                     secret.map(|secret| Ok::<_, String>((value(secret, "username")?, value(secret, "password")?)));
@@ -245,6 +257,11 @@ impl<'a> Letterhead<'a> {
             Way::Smtp(email) => {
                 Self { from: &email.from, reply_to: email.reply_to.as_deref(), sender: email.sender.as_ref() }
             }
+            Way::MailFile(_) => Self {
+                from: "",
+                reply_to: None,
+                sender: spec.direct_mail.as_ref().and_then(|mail| mail.sender.as_ref()),
+            },
             Way::Outbox(outbox) => {
                 Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() }
             }

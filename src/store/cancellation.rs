@@ -28,6 +28,11 @@ impl Store {
         if tx.fetch_one(Sql::composed(held.to_owned(), key())).await?.is_some() {
             return Ok(false);
         }
+        // A file that is being written is there, or its writer says that it is not.
+        if tx.has_sealed_mailing(run.run_day, run.no).await? {
+            return Ok(false);
+        }
+        tx.drop_mailings(run.no).await?;
         let reason = if run.reason.is_empty() { "Cancelled" } else { &run.reason };
         let cancel = key().into_iter().chain([reason.into(), micros(now).into()]);
         tx.execute(Sql::composed(CANCEL.to_owned(), cancel.collect())).await?;

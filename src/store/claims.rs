@@ -154,7 +154,8 @@ impl Store {
     /// Whether every message of the run has had its first attempt or an outcome: only a tail of retries may be left.
     pub async fn has_first_attempts_left(&self, run_day: i64, run_no: i64) -> Result<bool> {
         let sql = "SELECT 1 FROM claim_cursor WHERE run_day = $1 AND run_no = $2 AND next_seq < planned \
-                   UNION ALL SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 LIMIT 1";
+                   UNION ALL SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 \
+                   UNION ALL SELECT 1 FROM mailing WHERE run_day = $1 AND run_no = $2 AND made_us IS NULL AND tries = 0 LIMIT 1";
         Ok(self.fetch_one(Sql::new(sql).bind(run_day).bind(run_no)).await?.is_some())
     }
 
@@ -162,7 +163,8 @@ impl Store {
     pub async fn is_unfinished(&self, run_day: i64, run_no: i64) -> Result<bool> {
         let sql = "SELECT 1 FROM claim_cursor WHERE run_day = $1 AND run_no = $2 AND next_seq < planned \
                    UNION ALL SELECT 1 FROM batch WHERE run_day = $1 AND run_no = $2 \
-                   UNION ALL SELECT 1 FROM deferred WHERE run_day = $1 AND run_no = $2 LIMIT 1";
+                   UNION ALL SELECT 1 FROM deferred WHERE run_day = $1 AND run_no = $2 \
+                   UNION ALL SELECT 1 FROM mailing WHERE run_day = $1 AND run_no = $2 AND made_us IS NULL LIMIT 1";
         Ok(self.fetch_one(Sql::new(sql).bind(run_day).bind(run_no)).await?.is_some())
     }
 }

@@ -35,7 +35,7 @@ impl Outcome {
     }
 
     /// Whether the person may have got the message, so that `once` must hold.
-    fn may_have_arrived(self) -> bool {
+    pub(super) fn may_have_arrived(self) -> bool {
         matches!(self, Self::Sent | Self::InDoubt)
     }
 }

@@ -26,6 +26,7 @@
 //! | [`claims`] | who works on what, and the work of those that died |
 //! | `worker` | the beats by which that is told |
 //! | [`ledger`] | attempts and outcomes |
+//! | [`mailing`] | files of letters in the making |
 //! | [`tally`] | the counts of outcomes |
 //! | [`event`] | what happened to messages after they were sent |
 //! | [`feedback`] | what the taking of feedback asks |
@@ -69,6 +70,7 @@ pub mod kept;
 pub mod keyed;
 pub mod ledger;
 mod load;
+pub mod mailing;
 pub mod merge;
 pub mod object;
 mod pace;

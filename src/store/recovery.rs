@@ -159,6 +159,7 @@ impl Tx {
         ] {
             self.execute(Sql::new(rest).bind(run_no)).await?;
         }
+        self.drop_mailings(run_no).await?;
         Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
 

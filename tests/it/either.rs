@@ -57,6 +57,24 @@ impl Place {
         assert_eq!(ran.code, 0, "{ran:?}");
     }
 
+    /// [`Self::ask`], of a store that may not be there yet.
+    pub async fn try_ask(&self, sql: &str) -> sqlx::Result<Vec<String>> {
+        match &self.url {
+            Some(url) => {
+                let url = format!("{url}?options=-csearch_path%3Dcampanile");
+                let mut connection = PgConnection::connect(&url).await?;
+                let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await?;
+                rows.iter().map(|row| row.try_get(0)).collect()
+            }
+            None => {
+                let url = format!("sqlite://{}", self.home.path().join(".campanile/store.db").display());
+                let mut connection = SqliteConnection::connect(&url).await?;
+                let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await?;
+                rows.iter().map(|row| row.try_get(0)).collect()
+            }
+        }
+    }
+
     pub async fn ask(&self, sql: &str) -> Vec<String> {
         let table = if self.url.is_some() { "default_town.person" } else { "default_town_person" };
         let sql = AssertSqlSafe(sql.replace("PERSON", table));

@@ -12,6 +12,7 @@ mod cluster;
 mod consent_elsewhere;
 mod consent_over_time;
 mod crashes;
+mod direct_mail;
 mod distribution;
 mod doubt;
 mod editor_schemas;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{NEVER_OBSERVED, medium::Medium, name::Label};
 
 mod callbacks;
+mod direct_mail;
 mod email;
 mod http;
 mod push;
@@ -16,6 +17,7 @@ mod tracking;
 
 pub use self::{
     callbacks::{Callbacks, TwilioCallbacks, Webhook, WebhookEvent, WebhookSignature},
+    direct_mail::{Compression, Delimiter, DirectMailChannel, MailFile, MailFormat, Seed},
     email::{Dkim, EmailChannel, Smtp, Tls},
     http::{Carries, HttpAnswer, HttpChannel, HttpField, HttpHeader, HttpMethod, HttpRequest},
     push::{Apns, ApnsEnvironment, Fcm, PushChannel, WebPush},
@@ -46,10 +48,13 @@ pub use self::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "[has(self.email), has(self.sms), has(self.push), has(self.http), has(self.outbox)].filter(is, is).size() == 1",
-    "a channel is exactly one of email, sms, push, http, outbox"
-))]
+#[x_kube(
+    validation = (
+        "[has(self.email), has(self.sms), has(self.push), has(self.directMail), has(self.http), has(self.outbox)].filter(is, is).size() == 1",
+        "a channel is exactly one of email, sms, push, directMail, http, outbox"
+    ),
+    validation = ("!has(self.directMail) || !has(self.rate)", "a file has no rate")
+)]
 pub struct ChannelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<EmailChannel>,
@@ -57,6 +62,8 @@ pub struct ChannelSpec {
     pub sms: Option<SmsChannel>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushChannel>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_mail: Option<DirectMailChannel>,
     /// Any provider: a request, and how to read its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpChannel>,
@@ -131,6 +138,7 @@ pub enum Way<'a> {
     WebPush(&'a WebPush),
     Fcm(&'a Fcm),
     Apns(&'a Apns),
+    MailFile(&'a MailFile),
     Http(&'a HttpChannel),
 }
 
@@ -142,6 +150,7 @@ impl Way<'_> {
             Self::Smtp(_) => Some(Medium::Email),
             Self::Twilio(_) => Some(Medium::Sms),
             Self::WebPush(_) | Self::Fcm(_) | Self::Apns(_) => Some(Medium::Push),
+            Self::MailFile(_) => Some(Medium::Postal),
             Self::Http(http) => Some(http.carries.medium()),
         }
     }
@@ -155,6 +164,7 @@ impl Way<'_> {
             Self::WebPush(_) => "push.webPush",
             Self::Fcm(_) => "push.fcm",
             Self::Apns(_) => "push.apns",
+            Self::MailFile(_) => "directMail.file",
             Self::Http(_) => "http",
         }
     }
@@ -170,6 +180,7 @@ impl<'a> Way<'a> {
             Self::WebPush(push) => Some(&push.secret_ref),
             Self::Fcm(push) => Some(&push.secret_ref),
             Self::Apns(push) => Some(&push.secret_ref),
+            Self::MailFile(file) => file.access.secret_ref.as_ref(),
             Self::Http(http) => http.secret_ref.as_ref(),
         }
     }
@@ -185,6 +196,7 @@ impl ChannelSpec {
             Self { push: Some(PushChannel { web_push: Some(push), .. }), .. } => Way::WebPush(push),
             Self { push: Some(PushChannel { fcm: Some(push), .. }), .. } => Way::Fcm(push),
             Self { push: Some(PushChannel { apns: Some(push), .. }), .. } => Way::Apns(push),
+            Self { direct_mail: Some(mail), .. } => Way::MailFile(&mail.file),
             Self { http: Some(http), .. } => Way::Http(http),
             Self { outbox, .. } => Way::Outbox(outbox.as_ref().unwrap_or(&OUTBOX)),
         }

@@ -16,8 +16,8 @@ use parquet::{
 };
 use serde_json::Value;
 
-use super::{Column, Rows};
-use crate::{files::target::Pending, rule::schema::FieldType};
+use super::{Column, Rows, packing::Packed};
+use crate::rule::schema::FieldType;
 
 /// A group of rows is held in memory until it is written; readers skip whole ones.
 const GROUP_ROWS: usize = 50_000;
@@ -26,13 +26,13 @@ const GROUP_BYTES: usize = 16 * 1024 * 1024;
 const DECIMAL_DIGITS: i32 = 18;
 
 pub(super) struct Parquet {
-    out: SerializedFileWriter<Pending>,
+    out: SerializedFileWriter<Packed>,
     columns: Vec<(FieldType, Vec<Value>)>,
     bytes: usize,
 }
 
 impl Parquet {
-    pub fn new(columns: &[Column], out: Pending) -> io::Result<Self> {
+    pub fn new(columns: &[Column], out: Packed) -> io::Result<Self> {
         let fields: Result<Vec<_>> = columns.iter().map(|column| field(column).map(Arc::new)).collect();
         let schema = Type::group_type_builder("rows").with_fields(fields?).build()?;
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
@@ -68,7 +68,7 @@ impl Rows for Parquet {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> io::Result<Pending> {
+    fn finish(mut self: Box<Self>) -> io::Result<Packed> {
         if self.has_rows() {
             self.write_group()?;
         }
@@ -95,7 +95,7 @@ fn field(column: &Column) -> Result<Type> {
     builder.with_logical_type(logical).build()
 }
 
-fn write_column(group: &mut SerializedRowGroupWriter<'_, Pending>, ty: FieldType, values: &[Value]) -> Result<()> {
+fn write_column(group: &mut SerializedRowGroupWriter<'_, Packed>, ty: FieldType, values: &[Value]) -> Result<()> {
     match ty {
         FieldType::String => write::<ByteArrayType>(group, values, |v| Some(ByteArray::from(v.as_str()?))),
         FieldType::Integer => write::<Int64Type>(group, values, Value::as_i64),
@@ -111,7 +111,7 @@ fn write_column(group: &mut SerializedRowGroupWriter<'_, Pending>, ty: FieldType
 
 /// One column of a group: which values are there, and those.
 fn write<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, Pending>,
+    group: &mut SerializedRowGroupWriter<'_, Packed>,
     values: &[Value],
     read: impl Fn(&Value) -> Option<T::T>,
 ) -> Result<()> {

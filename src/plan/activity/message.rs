@@ -1,4 +1,4 @@
-//! `email`, `sms`, `push`, `http`: one message for each row of the set, or for each person.
+//! `email`, `sms`, `push`, `directMail`, `http`: one message for each row of the set, or for each person.
 //!
 //! ```yaml
 //! email: {channel: newsletter, template: pre-trip, per: booking, recipient: booking.customer}
@@ -16,7 +16,7 @@ use crate::{
     },
     plan::{
         Bundle, Finding, Ref,
-        message::{self, Column, Extra, MessagePlan, Once},
+        message::{self, Column, Extra, Line, MessagePlan, Once},
     },
     rule::{
         Path, Schema, check_path,
@@ -76,6 +76,13 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
         let known = bundle.dataset.topics.iter().map(|topic| &*topic.name);
         found.push(Finding::new(&owner, "spec.tracking.consentTopic", message).suggest(name, known));
     }
+    if let Some(Way::MailFile(file)) = bundle.channels.get(&*step.channel).map(|channel| channel.way()) {
+        let template = bundle.templates.get(&*step.template);
+        found.extend(template.into_iter().flat_map(|template| message::misfits(step, template, file)));
+        if step.throttle.is_some() {
+            found.push(place.finding(word, "throttle", "letters leave together, in the file of a run"));
+        }
+    }
     let topic = bundle.dataset.topics.iter().find(|t| t.name == bundle.campaign.topic);
     let is_marketing = topic.is_none_or(|t| t.category == Category::Marketing);
     let consent = topic.and_then(|t| t.consent.as_ref()).and_then(|c| c.of(medium));
@@ -87,7 +94,7 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
             return Err(found);
         }
     };
-    let Ways { recipient, to, locale } = ways;
+    let Ways { recipient, to, lines, locale } = ways;
     let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
     let plan = MessagePlan {
         medium,
@@ -99,6 +106,7 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
         per_profile,
         recipient,
         to,
+        lines,
         locale,
         reads,
         extras,
@@ -137,13 +145,14 @@ fn values_lost(medium: Medium, step: &MessageStep, channel: &ChannelSpec, bundle
 struct Ways {
     recipient: Path,
     to: Option<Path>,
+    lines: Vec<Line>,
     locale: Option<Path>,
 }
 
 impl Ways {
     fn to(profile: &str) -> Self {
         let there = Path { hops: vec![], field: None, entity: profile.to_owned(), is_many: false };
-        Self { recipient: there, to: None, locale: None }
+        Self { recipient: there, to: None, lines: vec![], locale: None }
     }
 
     fn compile(
@@ -156,6 +165,12 @@ impl Ways {
         let (dataset, schema, word) = (&place.bundle.dataset, place.schema, medium.step());
         let profile = &*dataset.profile.entity;
         let own = dataset.profile.addresses.of(medium);
+        let mut lines = vec![];
+        if medium == Medium::Postal && step.to.is_none() {
+            for (text, is_required) in dataset.profile.addresses.lines() {
+                lines.push(Line { path: recipient.join(&own_path(text, schema, profile, place)?), is_required });
+            }
+        }
         let to = match (&step.to, own) {
             (Some(text), _) => Some(
                 check_path(text, schema, &entity.name)
@@ -164,6 +179,7 @@ impl Ways {
             (None, Some(text)) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
             // Whom a request is about, its values say.
             (None, None) if medium == Medium::Http => None,
+            (None, None) if !lines.is_empty() => None,
             (None, None) => {
                 let (dataset, medium) = (&place.bundle.campaign.dataset, medium.word());
                 let message = format!("dataset `{dataset}` has no {medium} address for the profile");
@@ -178,7 +194,7 @@ impl Ways {
             Some(text) => Some(recipient.join(&own_path(text, schema, profile, place)?)),
             None => None,
         };
-        Ok(Self { recipient, to, locale })
+        Ok(Self { recipient, to, lines, locale })
     }
 }
 

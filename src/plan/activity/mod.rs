@@ -239,6 +239,7 @@ pub fn compile(activity: &Activity, place: &Place<'_>) -> Result<(Compiled, Vec<
         Activity::Email(step) => message::compile(Medium::Email, step, place),
         Activity::Sms(step) => message::compile(Medium::Sms, step, place),
         Activity::Push(step) => message::compile(Medium::Push, step, place),
+        Activity::DirectMail(step) => message::compile(Medium::Postal, step, place),
         Activity::Http(step) => message::compile(Medium::Http, step, place),
     }
 }

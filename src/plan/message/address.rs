@@ -16,7 +16,7 @@ use crate::{
 impl MessagePlan {
     /// The address as it is sent to; missing where the row has none.
     pub(super) fn address(&self, query: &mut Query<'_>) -> Expr {
-        let Some(to) = &self.to else { return query.custom("CAST(NULL AS TEXT)", []) };
+        let Some(to) = &self.to else { return self.lines(query) };
         let text = query.path(to);
         match self.medium {
             Medium::Sms => {
@@ -27,10 +27,32 @@ impl MessagePlan {
         }
     }
 
+    /// The lines of an address, the ones that are missing left out; missing where one must be there.
+    fn lines(&self, query: &mut Query<'_>) -> Expr {
+        if self.lines.is_empty() {
+            return query.custom("CAST(NULL AS TEXT)", []);
+        }
+        let (mut lacks, mut joined, mut parts) = (vec![], vec![], vec![]);
+        for line in self.lines.iter().filter(|line| line.is_required) {
+            lacks.push("trim(coalesce(?, '')) = ''");
+            parts.push(query.path(&line.path));
+        }
+        for line in &self.lines {
+            joined.push("CASE WHEN trim(coalesce(?, '')) = '' THEN '' ELSE ? || trim(?) END");
+            let text = query.path(&line.path);
+            parts.extend([text.clone(), Expr::val("\n"), text]);
+        }
+        let text = format!("substr({}, 2)", joined.join(" || "));
+        match lacks.is_empty() {
+            true => query.custom(&text, parts),
+            false => query.custom(&format!("CASE WHEN NOT ({}) THEN {text} END", lacks.join(" OR ")), parts),
+        }
+    }
+
     /// When a row has an address that somebody withdrew under, none, none that a message can go to, or a suppressed one: cases,
     /// and their parts.
     pub(super) fn address_cases(&self, query: &mut Query<'_>, asked: Asked<'_>) -> (String, Vec<Expr>) {
-        if self.to.is_none() {
+        if self.to.is_none() && self.lines.is_empty() {
             return (String::new(), vec![]);
         }
         let text = self.address(query);

@@ -6,6 +6,7 @@ use super::{Row, RowView, Walker};
 use crate::{
     api::medium::Medium,
     plan::message::MessagePlan,
+    rule::Path,
     run::engine::once_since,
     send::address,
     store::{self, campaign::Origin, consent::State},
@@ -138,8 +139,13 @@ impl Walker<'_> {
     }
 
     fn without_address(&self, message: &MessagePlan, address: Option<&str>) -> Held {
-        let to = message.to.as_ref()?;
-        let place = format!("{}.{}", to.entity, to.field.as_deref().unwrap_or_default());
+        let name = |path: &Path| format!("{}.{}", path.entity, path.field.as_deref().unwrap_or_default());
+        let lines: Vec<String> = message.lines.iter().filter(|l| l.is_required).map(|l| name(&l.path)).collect();
+        let place = match &message.to {
+            Some(to) => name(to),
+            None if message.lines.is_empty() => return None,
+            None => lines.join(" or "),
+        };
         match address.map_or("", |address| address.trim_matches(' ')) {
             "" => Some(("NoAddress", format!("{place} is missing"))),
             text if !address::is_fit(message.medium, text) => {

@@ -336,6 +336,7 @@ impl Request<'_> {
                     Some(MessagesView {
                         channel: message.channel.clone(),
                         template: message.template_name.clone(),
+                        file: messages::file(&head.pinned.0, &step.name, message),
                         entered: tally(&|c| Some(c.channels.get(&step.name)?.entered), last.map(|l| l.totals.entered)),
                         excluded: reasons
                             .into_iter()

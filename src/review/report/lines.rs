@@ -1,6 +1,8 @@
 //! The sentences that all faces for people share.
 
-use super::{CampaignView, Change, ObjectChange, Report, SampleView, StepView, Tally, called, figure::grouped};
+use super::{
+    CampaignView, Change, FileView, ObjectChange, Report, SampleView, StepView, Tally, called, figure::grouped,
+};
 
 /// A reason for which somebody gets no message, in words.
 pub fn reason(reason: &str) -> &'static str {
@@ -43,7 +45,17 @@ pub fn noun(sent: &Tally) -> &'static str {
 pub fn step(step: &StepView) -> String {
     let from = if step.reads.is_empty() { String::new() } else { format!(" from {}", step.reads.join(", ")) };
     let how = step.messages.as_ref().map(|m| format!(", template {}, channel {}", m.template, m.channel));
-    format!("{}{from}{}", step.activity, how.unwrap_or_default())
+    let file = step.messages.as_ref().and_then(|messages| messages.file.as_ref()).map(file);
+    format!("{}{from}{}{}", step.activity, how.unwrap_or_default(), file.unwrap_or_default())
+}
+
+fn file(file: &FileView) -> String {
+    let seeds = match file.seeds {
+        0 => String::new(),
+        1 => ", 1 seed".to_owned(),
+        n => format!(", {n} seeds"),
+    };
+    format!(", file {} ({}: {}{seeds})", file.url, file.format, file.columns.join(", "))
 }
 
 /// `Campaign greeting changed`.

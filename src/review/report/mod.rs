@@ -142,10 +142,25 @@ pub struct OutputView {
 pub struct MessagesView {
     pub channel: String,
     pub template: String,
+    /// Of letters: the file that they make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileView>,
     pub entered: Tally,
     pub excluded: Vec<ExcludedView>,
     /// Messages that nothing holds back when it is counted.
     pub sent: Tally,
+}
+
+/// What a printing house would get, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileView {
+    /// `{run}` stands for the run's name.
+    pub url: String,
+    pub format: String,
+    pub columns: Vec<String>,
+    /// Rows of the sender's own behind those that are counted.
+    pub seeds: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

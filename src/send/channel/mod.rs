@@ -2,6 +2,7 @@
 
 pub mod apns;
 mod content;
+pub mod direct_mail;
 pub mod exchange;
 pub mod fcm;
 pub mod http;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every medium that a template can have a section for.
-pub const ALL: [Medium; 4] = [Medium::Email, Medium::Sms, Medium::Push, Medium::Http];
+pub const ALL: [Medium; 5] = [Medium::Email, Medium::Sms, Medium::Push, Medium::Postal, Medium::Http];
 
 /// A name, where it stands in its section, and the text there.
 type Part<'s> = (String, String, &'s str);
@@ -86,7 +86,12 @@ fn base(spec: &MessageTemplateSpec, medium: Medium) -> Vec<Part<'_>> {
             })
             .collect(),
         Medium::Http => spec.http.iter().flat_map(|http| named("values", &http.values)).collect(),
-        Medium::Postal => vec![],
+        Medium::Postal => {
+            let columns = spec.direct_mail.iter().flat_map(|mail| mail.columns.iter().enumerate());
+            columns
+                .map(|(index, column)| (column.name.clone(), format!("columns[{index}].value"), column.value.as_str()))
+                .collect()
+        }
     }
 }
 
@@ -121,7 +126,12 @@ fn variant(spec: &LocaleVariant, medium: Medium) -> Vec<Part<'_>> {
             })
             .collect(),
         Medium::Http => spec.http.iter().flat_map(|http| named("values", &http.values)).collect(),
-        Medium::Postal => vec![],
+        Medium::Postal => {
+            let columns = spec.direct_mail.iter().flat_map(|mail| mail.columns.iter().enumerate());
+            columns
+                .map(|(index, column)| (column.name.clone(), format!("columns[{index}].value"), column.value.as_str()))
+                .collect()
+        }
     }
 }
 

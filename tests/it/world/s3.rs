@@ -58,4 +58,15 @@ impl S3 {
         ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         Ok(())
     }
+
+    /// The bytes of an object, `bucket/name`.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let mut command = Command::new(program("curl", "curl")?);
+        command.args(["--silent", "--fail", "--show-error"]).arg(format!("{}{path}", self.endpoint()));
+        let done = command
+            .args(["--header", "Authorization: AWS4-HMAC-SHA256 Credential=a/b/us-east-1/s3/aws4_request"])
+            .output()?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(done.stdout)
+    }
 }

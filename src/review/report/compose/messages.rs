@@ -4,11 +4,12 @@ use sea_query::SelectStatement;
 
 use super::{Request, Side};
 use crate::{
-    api::template::Persona,
+    api::{channel::Way, template::Persona},
+    plan::{Bundle, message::MessagePlan},
     review::{
         count, difference,
         mask::{MASKED, Mask},
-        report::SampleView,
+        report::{FileView, SampleView},
         sample::{Sample, Sampler},
     },
     rule::Inputs,
@@ -68,6 +69,20 @@ impl Request<'_> {
             Err(error) => vec![sample((step, channel), "", false, Err(count::said(&error)), None)],
         }
     }
+}
+
+/// The file that the letters of a step make.
+pub(super) fn file(bundle: &Bundle, step: &str, message: &MessagePlan) -> Option<FileView> {
+    let Way::MailFile(file) = bundle.channels.get(&message.channel)?.way() else { return None };
+    let name = file.named(&[("namespace", &bundle.namespace), ("campaign", &bundle.name), ("step", step)]);
+    let template = bundle.templates.get(&message.template_name)?;
+    let columns = template.direct_mail.iter().flat_map(|mail| &mail.columns);
+    Some(FileView {
+        url: format!("{}/{name}{}", file.url.trim_end_matches('/'), file.extension()),
+        format: file.format.word().to_owned(),
+        columns: columns.map(|column| column.name.clone()).collect(),
+        seeds: file.seeds.len(),
+    })
 }
 
 fn sample(

@@ -24,6 +24,7 @@
 //! | [`send`] | claim, render, deliver, record; one file per provider |
 //! | [`review`] | what a change will do, told without doing it |
 //! | [`feedback`] | what comes back: people who withdraw, bounces and complaints, callbacks, opens and clicks |
+//! | [`history`] | what became of messages, as a warehouse or a webhook reads it |
 //! | [`ingest`] | files become rows of entities |
 //! | [`files`] | folders and object stores: what is there, how it is read, how it is written whole |
 //! | [`metrics`] | what Prometheus scrapes |
@@ -63,6 +64,7 @@ pub mod cli;
 pub mod clock;
 pub mod feedback;
 pub mod files;
+pub mod history;
 pub mod ingest;
 pub mod metrics;
 pub mod plan;

@@ -19,17 +19,20 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::store::{self, Store, feedback::Came, files::Arrived};
+use crate::{
+    clock::Clock,
+    store::{self, Store, feedback::Came, files::Arrived, history::Standing},
+};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers `GET /metrics`.
-pub fn app(store: Store) -> Router {
-    Router::new().route("/metrics", get(scrape)).with_state(store)
+pub fn app(store: Store, clock: Clock) -> Router {
+    Router::new().route("/metrics", get(scrape)).with_state((store, clock))
 }
 
-async fn scrape(State(store): State<Store>) -> Response {
-    match page(&store).await {
+async fn scrape(State((store, clock)): State<(Store, Clock)>) -> Response {
+    match page(&store, clock).await {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => {
             tracing::warn!(%error, "the metrics cannot be read");
@@ -38,10 +41,14 @@ async fn scrape(State(store): State<Store>) -> Response {
     }
 }
 
-async fn page(store: &Store) -> store::Result<String> {
+async fn page(store: &Store, clock: Clock) -> store::Result<String> {
     let mut registry = Registry::with_prefix("campanile");
     registry.register_collector(Box::new(IngestLatency(store.arrivals().await?)));
     registry.register_collector(Box::new(Feedback(store.came_back().await?)));
+    let exports = store.exports(None).await?;
+    let now = clock.now();
+    let lag = |of: &Standing| of.waits_since.map_or(0.0, |since| now.duration_since(since).as_secs_f64().max(0.0));
+    registry.register_collector(Box::new(Exports(exports.into_iter().map(|of| (lag(&of), of)).collect())));
     let mut page = String::new();
     text::encode(&mut page, &registry).map_err(|e| store::Error::Internal(e.to_string()))?;
     Ok(page)
@@ -76,6 +83,30 @@ impl Collector for Feedback {
             let labels = [("source", &**source), ("told", &**told), ("reason", &**reason)];
             let n = u64::try_from(*n).unwrap_or(0);
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&n, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the history's exports have told, and how long the oldest of what they have not waits.
+#[derive(Debug)]
+struct Exports(Vec<(f64, Standing)>);
+
+impl Collector for Exports {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let labels = |of: &Standing| {
+            [("namespace", of.namespace.clone()), ("dataset", of.dataset.clone()), ("export", of.name.clone())]
+        };
+        let help = "How long the oldest of what an export of the history has not told waits";
+        let mut lag = encoder.encode_descriptor("history_export_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (seconds, of) in &self.0 {
+            lag.encode_family(&labels(of))?.encode_gauge(seconds)?;
+        }
+        let help = "Lines of the history that an export has told, those told again among them";
+        let mut told = encoder.encode_descriptor("history_export_lines", help, None, MetricType::Counter)?;
+        for (_, of) in &self.0 {
+            let n = u64::try_from(of.told).unwrap_or(0);
+            told.encode_family(&labels(of))?.encode_counter::<NoLabelSet, _, u64>(&n, None)?;
         }
         Ok(())
     }

@@ -10,6 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod history;
+
+pub use self::history::{ExportStatus, History, HistoryExport, HistoryFiles, HistoryWebhook};
 use super::{NEVER_OBSERVED, access::Access, channel::SecretRef, duration::Duration, medium::Medium, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -54,6 +57,9 @@ pub struct DatasetSpec {
     /// Takes consent and address changes from other systems as CloudEvents, at `/events/<namespace>/<dataset>` of `--listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_events: Option<CloudEvents>,
+    /// Who else is told what became of messages, such as a warehouse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
     /// How long what belongs to runs and files is kept. Consent, `once` and counts never expire.
     #[serde(default)]
     pub retention: Retention,
@@ -478,6 +484,11 @@ pub struct DatasetStatus {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub entities: Vec<EntityStatus>,
+    /// How the exports of the history stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub history: Vec<ExportStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -492,6 +503,7 @@ impl Default for DatasetStatus {
             rows: 0,
             rejected: 0,
             entities: vec![],
+            history: vec![],
             conditions: vec![],
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         Arrivals,
         reach::{AllowedSchema, Reach},
     },
-    reconcile::{self, Loaded, Queue, World},
+    reconcile::{self, Loaded, Queue, Teller, World},
     send::dispatch::Dispatcher,
     source::{Kind, catalog::Catalog, cluster::Cluster},
     store::{Error, Store, readonly::Readers},
@@ -121,6 +121,7 @@ async fn start(args: Args) -> Result<End, End> {
     });
     if is_mine {
         tokio::spawn(requests::take_all(world.clone()));
+        tokio::spawn(Arc::new(Teller::new(world.clone(), args.send.gate.roots()?)).run());
     }
     let mut sending = None;
     if is_mine {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    reconcile::World,
+    reconcile::{Teller, World},
     rule::Dialect,
     run::advance,
     send::dispatch::Dispatcher,
@@ -92,7 +92,14 @@ async fn start(args: Args) -> Result<End, End> {
     let dispatcher = Arc::new(dispatcher.with_places(world.clone()));
     args.listen.listen(&home.store, clock, folder.clone()).await?;
     spawn_all(&folder, &world, &dispatcher);
+    let teller = Arc::new(Teller::new(world.clone(), args.send.gate.roots()?));
+    tokio::spawn(teller.clone().run());
+    let mut untold = vec![];
     if args.until_idle {
+        until_idle(&world, &dispatcher).await?;
+        untold = teller.tell_all().await;
+        untold.iter().for_each(|problem| eprintln!("error: {problem}"));
+        // Its datasets say so.
         until_idle(&world, &dispatcher).await?;
     } else {
         summary::until_interrupted(&world).await;
@@ -110,7 +117,7 @@ async fn start(args: Args) -> Result<End, End> {
         };
         return Ok(End::Wrong(many, None));
     }
-    Ok(if is_good || !args.until_idle { End::Done } else { End::Failed })
+    Ok(if (is_good && untold.is_empty()) || !args.until_idle { End::Done } else { End::Failed })
 }
 
 fn spawn_all(folder: &Arc<Folder>, world: &Arc<World>, dispatcher: &Arc<Dispatcher>) {

@@ -75,7 +75,7 @@ impl ListenArgs {
     /// Listens where it is told to.
     pub async fn listen(&self, store: &Store, clock: Clock, secrets: Arc<dyn Secrets>) -> Result<(), End> {
         if self.listen.is_none() && self.mail.is_empty() {
-            return self.serve_metrics(store).await;
+            return self.serve_metrics(store, clock).await;
         }
         let intake = Intake::begin(store.clone(), clock).await?;
         self.mail.begin(&intake).await?;
@@ -84,7 +84,7 @@ impl ListenArgs {
             let desk = desk.map_err(|e| End::Wrong(format!("--listen {e}"), None))?;
             eprintln!("listening on http://{}", serve("--listen", address, server::app(desk, intake)).await?);
         }
-        self.serve_metrics(store).await
+        self.serve_metrics(store, clock).await
     }
 
     /// Whether nothing is listened to.
@@ -92,9 +92,9 @@ impl ListenArgs {
         self.listen.is_none() && self.mail.is_empty()
     }
 
-    async fn serve_metrics(&self, store: &Store) -> Result<(), End> {
+    async fn serve_metrics(&self, store: &Store, clock: Clock) -> Result<(), End> {
         if let Some(address) = self.metrics {
-            let app = metrics::app(store.clone());
+            let app = metrics::app(store.clone(), clock);
             eprintln!("metrics on http://{}/metrics", serve("--metrics", address, app).await?);
         }
         Ok(())
@@ -104,13 +104,15 @@ impl ListenArgs {
 impl GateArgs {
     /// The ways out of this process.
     pub fn providers(&self, outbox: PathBuf, reach: Arc<Reach>, clock: Clock) -> Result<Providers, End> {
-        let roots = match &self.ca {
-            Some(path) => {
-                vec![std::fs::read(path).map_err(|e| End::Wrong(format!("{}: {e}", path.display()), None))?]
-            }
-            None => vec![],
+        Ok(Providers::new(self.deliver.clone(), outbox, self.roots()?, reach, clock))
+    }
+
+    /// Certificates to trust beside the system's.
+    pub fn roots(&self) -> Result<Vec<Vec<u8>>, End> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|error| End::Wrong(format!("{}: {error}", path.display()), None))
         };
-        Ok(Providers::new(self.deliver.clone(), outbox, roots, reach, clock))
+        self.ca.iter().map(read).collect()
     }
 
     /// What resources may reach by HTTP.

@@ -317,6 +317,8 @@ impl Desk {
         }
         self.keep_apart(tx, &mut sheet).await?;
         let is_new = tx.record_events(&sheet.events).await?;
+        let new = sheet.events.iter().zip(&is_new).filter(|(_, is_new)| **is_new).map(|(event, _)| event);
+        tx.note_events(new, now).await?;
         for ((event, (at, run)), _) in sheet.events.iter().zip(&sheet.of).zip(&is_new).filter(|(_, is_new)| **is_new) {
             taken[*at] = Taken::Recorded;
             sheet.answered.insert((run.namespace.clone(), run.name.clone()));

@@ -128,6 +128,7 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
         }
     }
     history::check(&this, spec, &mut found);
+    history::check_exports(&this, spec, &mut found);
     check_conditions(&this, spec, &schema, &mut found);
     found
 }

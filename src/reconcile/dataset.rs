@@ -83,6 +83,8 @@ pub async fn reconcile(object: &Object, world: &World) -> Result<Action, Error> 
         }
     }
     world.store.note_dataset(place.namespace, place.dataset, &spec, world.clock.now()).await?;
+    let exports = spec.history.iter().flat_map(|history| &history.exports).map(|export| &*export.name);
+    world.store.declare_exports(place, &exports.collect::<Vec<_>>()).await?;
     let is_to_be_held = spec.deletion_policy == DeletionPolicy::Delete;
     if object.is_held != is_to_be_held {
         world.source.hold(&object.key, is_to_be_held).await?;
@@ -119,6 +121,10 @@ async fn clean_up(object: &Object, world: &World) -> Result<Action, Error> {
     let spec = object.spec::<DatasetSpec>();
     let namespace = &object.key.namespace;
     world.loaded.note(&object.key, false);
+    if world.not_mine.is_none() {
+        let place = Place { namespace, dataset: &object.key.name, dialect: world.store.dialect() };
+        world.store.declare_exports(place, &[]).await?;
+    }
     if spec.is_ok_and(|spec| spec.deletion_policy == DeletionPolicy::Delete) && world.not_mine.is_none() {
         let campaigns = world.catalog.all(Kind::Campaign).into_iter();
         for campaign in campaigns.filter(|c| c.key.namespace == *namespace && c.spec["dataset"] == *object.key.name) {
@@ -262,6 +268,7 @@ async fn write(
     status.observed_generation = object.generation;
     if let Some((spec, looked)) = spec.filter(|_| world.not_mine.is_none() && standing.reason() != Reason::Invalid) {
         status.entities = entities(object, spec, looked, &status.entities, world).await?;
+        status.history = world.exports(object).await?;
         status.entity_count = i64::try_from(spec.entities.len()).unwrap_or(0);
         status.rows = status.entities.iter().map(|e| e.rows).sum();
         status.rejected = status.entities.iter().map(|e| e.rejected).sum();

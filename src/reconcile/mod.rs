@@ -9,6 +9,7 @@ mod campaign;
 mod campaign_run;
 mod channel;
 mod dataset;
+mod history;
 mod policy;
 pub mod queue;
 mod remainder;
@@ -55,6 +56,7 @@ use crate::{
 };
 pub use arrive::watch_data;
 pub use campaign_run::cancel;
+pub use history::Teller;
 pub use queue::{Action, Queue};
 
 /// Objects looked at at once: the store has few connections, and most looks are short.

@@ -45,6 +45,7 @@ impl Store {
         ] {
             tx.execute(Sql::composed(text.to_owned(), key())).await?;
         }
+        tx.note_outcomes_of_run((run.no, None), "Cancelled", now).await?;
         let successor = "SELECT no FROM run WHERE predecessor = $1";
         let successor = tx.fetch_one(Sql::new(successor).bind(run.no)).await?.map(|row| row.get(0)).transpose()?;
         tx.settle_rows(run, successor).await?;

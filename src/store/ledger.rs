@@ -351,6 +351,7 @@ impl Tx {
         }
         let counts = tally::of(outcomes);
         self.put_tally(part, &counts).await?;
+        self.note_outcomes(part, outcomes, now).await?;
         let free = "DELETE FROM once_fence WHERE run_no = $1 AND item = $2 AND step = \
                     (SELECT step FROM run_channel WHERE run_no = $1 AND step_no = $3) \
                     AND (namespace, campaign) = (SELECT namespace, campaign FROM run WHERE no = $1)";

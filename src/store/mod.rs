@@ -29,6 +29,7 @@
 //! | [`mailing`] | files of letters in the making |
 //! | [`tally`] | the counts of outcomes |
 //! | [`event`] | what happened to messages after they were sent |
+//! | [`history`] | what of all that is still to be told to others |
 //! | [`feedback`] | what the taking of feedback asks |
 //! | [`suppression`] | addresses that are written to no more |
 //! | [`kept`] | what is kept of one message |
@@ -65,6 +66,7 @@ pub mod faults;
 pub mod feedback;
 pub mod files;
 mod functions;
+pub mod history;
 pub mod home;
 pub mod kept;
 pub mod keyed;

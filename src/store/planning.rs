@@ -85,6 +85,7 @@ impl Tx {
         for (part, share) in shares {
             self.put_share(part, &share).await?;
         }
+        self.note_outcomes_of_run((run.no, Some(step.step_no)), Outcome::Excluded.as_str(), now).await?;
         if step.once_since.is_some() {
             let binds = [run.namespace.as_str(), run.campaign.as_str(), step.step].map(Bind::from);
             let binds = key().into_iter().chain(binds).chain([micros(now).into()]).collect();

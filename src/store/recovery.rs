@@ -152,6 +152,7 @@ impl Tx {
         );
         let binds: Vec<Bind> = vec![run_no.into(), "the store went back in time".into(), micros(now).into()];
         let count = self.execute(Sql::composed(doubt, binds)).await?;
+        self.note_outcomes_of_run((run_no, None), "InDoubt", now).await?;
         for rest in [
             "DELETE FROM deferred WHERE run_no = $1",
             "DELETE FROM batch WHERE run_no = $1",

@@ -110,7 +110,7 @@ async fn each_class_of_answer_has_its_outcome() {
     let ruled = channel(&provider.url(), rules, open(&provider.url()));
     for (case, expected) in [
         ("taken", "sent m-1"),
-        ("dead", "refused Unregistered"),
+        ("dead", "refused RecipientRefused"),
         ("odd", "refused ProtocolError"),
         ("cut", "later Timeout None"),
         ("silent", "later Timeout None"),

@@ -7,8 +7,18 @@ use campanile::store::{Sql, Store};
 use crate::{home::repository, world::Postgres};
 
 /// What belongs to one shard of one day.
-const LEDGER: [&str; 9] =
-    ["ledger", "attempt", "failure", "outcome", "deferred", "batch", "claim_cursor", "tally", "message_event"];
+const LEDGER: [&str; 10] = [
+    "ledger",
+    "attempt",
+    "failure",
+    "outcome",
+    "deferred",
+    "batch",
+    "claim_cursor",
+    "tally",
+    "message_event",
+    "history_due",
+];
 
 async fn names(store: &Store, sql: &'static str) -> Vec<String> {
     store.fetch(Sql::new(sql)).await.unwrap().iter().map(|row| row.get(0).unwrap()).collect()

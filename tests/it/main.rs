@@ -29,6 +29,7 @@ mod files_arrive;
 mod files_remote;
 mod film_rental;
 mod freshness;
+mod history_export;
 mod home;
 mod hostile_names;
 mod kept_keys;

@@ -11,7 +11,7 @@ use crate::{
     world::{free_port, until_true},
 };
 
-fn scrape(port: u16) -> String {
+pub fn scrape(port: u16) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

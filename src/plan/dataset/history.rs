@@ -1,7 +1,10 @@
 //! The entities that the store adds: `message`, linked to the profile as `messages`, and its `events`.
 
+use url::Url;
+
 use crate::{
     api::dataset::DatasetSpec,
+    files::address,
     plan::{Finding, Ref},
     rule::{
         Schema,
@@ -97,5 +100,31 @@ pub(super) fn check(this: &Ref, spec: &DatasetSpec, found: &mut Vec<Finding>) {
         found.extend(
             entity.links.iter().position(|l| *l.name == *MESSAGES).map(|l| is_own(&format!("links[{l}].name"))),
         );
+    }
+}
+
+/// Who is told of it can be told.
+pub(super) fn check_exports(this: &Ref, spec: &DatasetSpec, found: &mut Vec<Finding>) {
+    let exports = spec.history.iter().flat_map(|history| &history.exports);
+    for (index, export) in exports.clone().enumerate() {
+        let at = |field: &str| format!("spec.history.exports[{index}]{field}");
+        if exports.clone().take(index).any(|other| other.name == export.name) {
+            found.push(Finding::new(this, at(".name"), format!("there are two exports `{}`", export.name)));
+        }
+        if export.files.is_some() == export.webhook.is_some() {
+            found.push(Finding::new(this, at(""), "an export is exactly one of files, webhook"));
+        }
+        if let Some(files) = &export.files {
+            // The files below it are what is written.
+            let file = format!("{}/file", files.url.trim_end_matches('/'));
+            let wrong = address::check_target(&files.url, &files.access)
+                .and_then(|()| address::check_target(&file, &files.access));
+            if let Err(wrong) = wrong {
+                found.push(Finding::new(this, at(&format!(".files.{}", wrong.field)), wrong.message));
+            }
+        }
+        if let Some(Err(error)) = export.webhook.as_ref().map(|webhook| Url::parse(&webhook.url)) {
+            found.push(Finding::new(this, at(".webhook.url"), format!("this is not a URL: {error}")));
+        }
     }
 }

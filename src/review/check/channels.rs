@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Look, Spot};
 use crate::{
     api::channel::{EmailChannel, Tls},
-    send::{mime, template},
+    send::{channel::http, mime, template},
     source::{
         Key, Kind,
         declared::Spec,
@@ -17,10 +17,17 @@ pub(super) fn look(look: &mut Look<'_>) {
     unused(look);
     for (key, spec) in look.specs(Kind::Channel) {
         let Spec::Channel(spec) = spec else { continue };
+        if let Some(http) = spec.http.as_ref().filter(|http| http.secret_ref.is_some())
+            && let Ok(url) = http::origin(http)
+            && url.scheme() == "http"
+            && !is_local(url.host_str().unwrap_or_default())
+        {
+            let message = format!("the secret goes to {} in clear", url.host_str().unwrap_or_default());
+            look.warn("unencrypted", Spot::at(key, "spec.http.request.url"), message, Some("say https".to_owned()));
+        }
         let Some(email) = &spec.email else { continue };
-        let is_local = matches!(email.smtp.host.as_str(), "localhost" | "127.0.0.1" | "::1");
         let may_be_clear = matches!(email.smtp.tls, Tls::None | Tls::Opportunistic);
-        if may_be_clear && !is_local && email.smtp.secret_ref.is_some() {
+        if may_be_clear && !is_local(&email.smtp.host) && email.smtp.secret_ref.is_some() {
             let message = format!("the password goes to {} over a connection that may be in clear", email.smtp.host);
             let hint = "say `tls: Required` or `tls: Implicit`".to_owned();
             look.warn("unencrypted", Spot::at(key, "spec.email.smtp.tls"), message, Some(hint));
@@ -35,6 +42,10 @@ pub(super) fn look(look: &mut Look<'_>) {
         let diagnostic = manifest.diagnose("secret-in-manifests", part, None, message, Some(hint));
         look.found.push(Diagnostic { severity: Severity::Warning, ..diagnostic });
     }
+}
+
+fn is_local(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
 }
 
 /// DMARC (RFC 7489) asks that the domain that signs and that of the sender have one organisation: that one is the other

@@ -86,7 +86,8 @@ impl Rules {
         let after = after.or_else(|| answer.retry_after(now));
         let later = |reason| Delivery::Later { reason, detail: why.clone(), after };
         if holds(&self.unregistered)? {
-            return Ok(refused(Refusal::Unregistered));
+            // Where there is no address, none can be marked.
+            return Ok(refused(if to.is_empty() { Refusal::RecipientRefused } else { Refusal::Unregistered }));
         }
         if holds(&self.refused)? {
             return Ok(refused(Refusal::DataRefused));

@@ -78,8 +78,11 @@ async fn show(args: Args) -> Result<End, End> {
             eprintln!("Error from server (NotFound): {}.{GROUP} \"{name}\" not found", definition.spec.names.plural);
             return Ok(End::Failed);
         }
-        eprintln!("No resources found in {} namespace.", args.namespace);
-        return Ok(End::Done);
+        // Programs are told by an empty list, as kubectl tells them.
+        if !matches!(args.output, Some(Output::Json | Output::Yaml)) {
+            eprintln!("No resources found in {} namespace.", args.namespace);
+            return Ok(End::Done);
+        }
     }
     print(&args, definition, &found);
     Ok(End::Done)

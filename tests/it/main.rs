@@ -20,6 +20,7 @@ mod edits_while_watching;
 mod either;
 mod empty_cluster;
 mod every_channel_example;
+mod every_example;
 mod every_medium;
 mod expectations;
 mod expected;

@@ -16,6 +16,7 @@ use super::{Error, World};
 use crate::{
     api::{
         DatasetSpec,
+        channel::Compression,
         condition::{Reason, whole_seconds},
         dataset::{ExportStatus, FileFormat, HistoryExport, HistoryFiles},
     },
@@ -265,7 +266,7 @@ impl Teller {
 }
 
 fn write(target: &Target, format: FileFormat, lines: &[Line], source: &str) -> std::io::Result<()> {
-    let mut table = Table::new(format, &history::columns(), target.begin()?)?;
+    let mut table = Table::new(&format.into(), &history::columns(), (Compression::None, target.begin()?))?;
     lines.iter().try_for_each(|line| table.row(history::row(line, source)))?;
     table.commit().map(drop)
 }

@@ -85,6 +85,7 @@ mod rename;
 pub mod replica;
 pub mod retention;
 pub mod rows;
+mod statement;
 pub mod suppression;
 pub mod tally;
 mod view;
@@ -94,8 +95,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-pub use db::{Bind, Row, Sql, Tx};
+pub use db::Tx;
 use faults::Faults;
+pub use statement::{Bind, Row, Sql};
 
 use crate::rule::Dialect;
 

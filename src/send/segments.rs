@@ -115,6 +115,22 @@ fn codes(c: char) -> Option<Vec<u8>> {
     Some([first].into_iter().chain(second).collect())
 }
 
+/// A text of GSM-7 codes, one in each octet. What is no code of the extension is the character of the alphabet itself.
+pub fn gsm_text(octets: &[u8]) -> String {
+    let basic: Vec<char> = BASIC.chars().collect();
+    let (mut text, mut is_escaped) = (String::with_capacity(octets.len()), false);
+    for octet in octets {
+        let extended = EXTENSION.iter().find(|(_, code)| is_escaped && code == octet).map(|(c, _)| *c);
+        if *octet == ESCAPE && !is_escaped {
+            is_escaped = true;
+            continue;
+        }
+        is_escaped = false;
+        text.extend(extended.or_else(|| basic.get(usize::from(*octet & 0x7f)).copied()));
+    }
+    text
+}
+
 /// Puts whole characters together, as many as fit.
 fn cut(characters: Vec<Vec<u8>>, (alone, of_several): (usize, usize), unit: usize) -> Vec<Vec<u8>> {
     let all: usize = characters.iter().map(Vec::len).sum();
@@ -151,6 +167,7 @@ mod tests {
         ] {
             assert_eq!(parts(text), Parts { alphabet: Alphabet::Gsm7, octets: vec![codes] }, "{text}");
         }
+        assert_eq!(gsm_text(&parts("Ciao €5 {à}").octets.concat()), "Ciao €5 {à}");
         assert_eq!(parts("ç👋").octets, [vec![0x00, 0xe7, 0xd8, 0x3d, 0xdc, 0x4b]]);
         assert_eq!(Extent::of("\u{1b}").alphabet, Alphabet::Ucs2, "an escape is no character");
         assert_eq!(Extent::of("5 ` 6").decided_by, Some('`'), "the only mark of ASCII that is not in it");

@@ -10,6 +10,7 @@ pub mod jwt;
 mod notice;
 pub mod outbox;
 pub mod posted;
+pub mod smpp;
 pub mod smtp;
 pub mod twilio;
 pub mod web_push;
@@ -178,6 +179,11 @@ pub trait Channel: Send + Sync {
 
     /// Whether an attempt can end without anyone knowing its fate.
     fn may_doubt(&self) -> bool;
+
+    /// Whether what becomes of a message is told under its receipt, and not under our reference.
+    fn is_told_by_receipt(&self) -> bool {
+        false
+    }
 
     /// How many messages may be under way at once.
     fn connections(&self) -> usize;

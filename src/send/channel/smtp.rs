@@ -30,7 +30,7 @@ mod login;
 mod opening;
 mod relay;
 mod reply;
-mod tls;
+pub(super) mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! TLS towards a relay: the system's roots, and those that the settings add.
+//! TLS towards a relay, or another server that speaks no HTTP: the system's roots, and those that the settings add.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls_platform_verifier::Verifier;
 
 /// # Errors
 /// A root that is no certificate, or a system without any.
-pub(super) fn config(roots: &[Vec<u8>]) -> Result<ClientConfig, String> {
+pub(in crate::send::channel) fn config(roots: &[Vec<u8>]) -> Result<ClientConfig, String> {
     let mut extra = vec![];
     for root in roots {
         for certificate in CertificateDer::pem_slice_iter(root) {

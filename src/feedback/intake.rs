@@ -39,6 +39,8 @@ use crate::{
 const BATCH_MAX: usize = 2_000;
 /// Tellers that wait; who comes behind them waits before it is read.
 const QUEUE: usize = 1_024;
+/// Longer than any message centre tries to deliver a text.
+const RECEIPTS_KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// Longer than any replay window may be.
 const CALLBACKS_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 const FORGETS_EVERY: Duration = Duration::from_secs(3_600);
@@ -208,10 +210,11 @@ impl Intake {
 async fn forget(store: Store, clock: Clock) {
     loop {
         let now = clock.now();
-        let before = now.checked_sub(CALLBACKS_KEPT).unwrap_or(Timestamp::MIN);
+        let before = |kept: SignedDuration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
         let forgotten = async {
+            store.forget_receipts(before(RECEIPTS_KEPT)).await?;
             store.forget_soft_bounces(now).await?;
-            store.forget_callbacks(before).await
+            store.forget_callbacks(before(CALLBACKS_KEPT)).await
         };
         if let Err(error) = forgotten.await {
             tracing::warn!(%error, "old feedback is not forgotten; trying again");

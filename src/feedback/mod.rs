@@ -14,6 +14,7 @@
 //! | [`confirm`] | the link of a double opt-in |
 //! | [`cloudevents`] | consent and addresses from a customer data platform |
 //! | [`stop`] | a sender that a person wants nothing more of |
+//! | [`texts`] | receipts and answers over the connections that texts go out on |
 //! | [`signed`], [`webhook`] | the tokens of links; signed HTTP messages |
 //! | [`page`], [`words`] | how pages look and what they say |
 
@@ -31,6 +32,7 @@ pub mod server;
 pub mod signed;
 pub mod smtp;
 pub mod stop;
+pub mod texts;
 pub mod track;
 pub mod unsubscribe;
 pub mod webhook;

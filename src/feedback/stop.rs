@@ -19,6 +19,47 @@ use crate::{
 /// Persons who share one address; more are looked for no further, the address itself holds for all.
 const PERSONS_MAX: u64 = 100;
 
+/// Words for opting out and in again: those that the operators of the United States ask for (CTIA), as Twilio takes them
+/// (and `REVOKE`, `OPTOUT`, which it added in 2025).
+const STOPS: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
+const STARTS: [&str; 3] = ["START", "UNSTOP", "YES"];
+const HELPS: [&str; 2] = ["HELP", "INFO"];
+
+/// What a person's message means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    Stop,
+    /// The provider may let messages through again. It is no consent to a topic: that was withdrawn, and is given where topics are.
+    Start,
+    /// Answered by the provider, if it is told to.
+    Help,
+    Other,
+}
+
+impl Word {
+    /// As it is counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "Stop",
+            Self::Start => "Start",
+            Self::Help => "Help",
+            Self::Other => "Message",
+        }
+    }
+}
+
+/// The whole message is one of the words, whatever its case and the marks around it: "please don't STOP" is none.
+pub fn keyword(text: &str) -> Word {
+    let word = text.trim_matches(|c: char| c.is_whitespace() || c.is_ascii_punctuation()).to_ascii_uppercase();
+    let is_of = |words: &[&str]| words.contains(&word.as_str());
+    match () {
+        () if is_of(&STOPS) => Word::Stop,
+        () if is_of(&STARTS) => Word::Start,
+        () if is_of(&HELPS) => Word::Help,
+        () => Word::Other,
+    }
+}
+
 /// Who stops whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped<'a> {
@@ -105,4 +146,20 @@ async fn with_address(
     let mut select = query.finish();
     select.limit(PERSONS_MAX);
     store.fetch(Sql::query(&select, dialect)?).await?.iter().map(|row| row.get(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_word_stops() {
+        for text in ["STOP", " stop. ", "StopAll", "unsubscribe", "CANCEL!", "end", "quit"] {
+            assert_eq!(keyword(text), Word::Stop, "{text}");
+        }
+        assert_eq!((keyword("start"), keyword("help"), keyword("UNSTOP")), (Word::Start, Word::Help, Word::Start));
+        for text in ["please don't stop", "stop it", "", "ends"] {
+            assert_eq!(keyword(text), Word::Other, "{text}");
+        }
+    }
 }

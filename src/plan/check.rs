@@ -107,13 +107,13 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
 
 /// Who a text is from, if it is nobody: a number, a short code, or a name.
 fn text_sender(this: &Ref, sms: &SmsChannel) -> Option<Finding> {
-    let from = sms.twilio.from.as_deref()?;
+    let (from, path) = sms.from()?;
     if address::is_phone(from) || is_short_code(from) || is_sender_name(from) {
         return None;
     }
     let message = "this is no sender of texts";
     let hint = "a number as in +393331234567, a short code, or a name of at most 11 letters, digits, blanks, `&`, `.`, `_`, `+`, `-`";
-    Some(Finding::new(this, "spec.sms.twilio.from", message).hint(hint).id(INVALID_ADDRESS))
+    Some(Finding::new(this, path, message).hint(hint).id(INVALID_ADDRESS))
 }
 
 fn is_short_code(text: &str) -> bool {

@@ -3,6 +3,8 @@
 //! A worker is a process; it raises a beat in the store. Whose beat has stood still for [`LEASE`] on the watcher's own
 //! monotonic clock is dead, and its batches are taken over: no wall clocks are compared.
 
+mod hearing;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -32,6 +34,7 @@ use super::{
 use crate::{
     api::ChannelSpec,
     clock::Clock,
+    feedback::texts::Texts,
     plan::{Bundle, Plan},
     store::{
         self, Sql, Store,
@@ -79,6 +82,8 @@ pub struct Dispatcher {
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
     /// The store's own, read once.
     secret: OnceCell<Vec<u8>>,
+    /// Where what message centres tell goes, if there are any.
+    texts: OnceCell<Texts>,
     beats: Mutex<BTreeMap<String, (i64, Instant)>>,
     /// This worker's last beat that the store has taken.
     beaten: AtomicI64,
@@ -110,6 +115,7 @@ impl Dispatcher {
             presses: Mutex::default(),
             pinned: Mutex::default(),
             secret: OnceCell::new(),
+            texts: OnceCell::new(),
             beats: Mutex::default(),
             beaten: AtomicI64::new(0),
         }
@@ -125,6 +131,7 @@ impl Dispatcher {
     pub async fn run(self: Arc<Self>) {
         let beating = self.clone();
         tokio::spawn(async move { beating.keep_beating().await });
+        tokio::spawn(self.clone().keep_hearing());
         loop {
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "the dispatcher waits for the store");
@@ -327,6 +334,9 @@ impl Dispatcher {
             Some(reference) => self.secrets.secret(&run.namespace, &reference.name).await,
             None => None,
         };
+        if spec.is_heard() {
+            self.hear().await?;
+        }
         let provider = self.providers.provider(&run.namespace, &channel, spec, secret.as_ref());
         let provider = provider.map_err(|m| store::Error::Refused(format!("channel {channel}: {m}")))?;
         let signer = self.signer(&run.namespace, &channel, spec).await?;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use url::Url;
@@ -19,6 +19,7 @@ use super::{
         jwt::Signer,
         outbox::Outbox,
         posted::Posted,
+        smpp::{self, Smpp},
         smtp::{Settings, Smtp, Timeouts},
         twilio::{self, Twilio},
         web_push::{self, WebPush},
@@ -28,9 +29,10 @@ use super::{
 use crate::{
     api::{
         ChannelSpec,
-        channel::{ApnsEnvironment, Sender, Way},
+        channel::{ApnsEnvironment, Sender, SmppTls, Way},
     },
     clock::Clock,
+    feedback::texts::Texts,
     files::{http::Permit, reach::Reach},
 };
 
@@ -46,6 +48,8 @@ pub struct Providers {
     /// Where providers' URLs may lead.
     reach: Arc<Reach>,
     clock: Clock,
+    /// Takes what message centres tell.
+    texts: OnceLock<Texts>,
     open: Mutex<HashMap<String, Arc<dyn Channel>>>,
     /// Takes every message, in a simulation.
     only: Option<Arc<dyn Channel>>,
@@ -53,7 +57,7 @@ pub struct Providers {
 
 impl Providers {
     pub fn new(gate: Gate, outbox: PathBuf, roots: Vec<Vec<u8>>, reach: Arc<Reach>, clock: Clock) -> Self {
-        Self { gate, outbox, roots, reach, clock, open: Mutex::default(), only: None }
+        Self { gate, outbox, roots, reach, clock, texts: OnceLock::new(), open: Mutex::default(), only: None }
     }
 
     /// One provider for whatever is declared.
@@ -64,6 +68,16 @@ impl Providers {
 
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Whether anything comes back over the connections of this process.
+    pub fn can_hear(&self) -> bool {
+        self.gate.is_open() && self.only.is_none()
+    }
+
+    /// Has what message centres tell taken; those that are bound already are not heard.
+    pub fn hear(&self, texts: &Texts) {
+        self.texts.get_or_init(|| texts.clone());
     }
 
     /// Whether an attempt over this channel can end without anyone knowing its fate.
@@ -168,6 +182,24 @@ impl Providers {
                     timeouts: Timeouts::default(),
                     roots: self.roots.clone(),
                 }))
+            }
+            Way::Smpp(declared) => {
+                let secret = secret.ok_or("it has no secret")?;
+                let is_encrypted = declared.tls == SmppTls::Implicit;
+                let settings = smpp::Settings {
+                    host: declared.host.clone(),
+                    port: declared.port.unwrap_or(if is_encrypted { smpp::TLS_PORT } else { smpp::PORT }),
+                    is_encrypted,
+                    system_id: value(secret, "system_id")?,
+                    password: value(secret, "password")?,
+                    system_type: declared.system_type.clone().unwrap_or_default(),
+                    from: declared.from.clone(),
+                    connections,
+                    depth: usize::from(spec.depth),
+                    timeouts: smpp::Timeouts::default(),
+                    roots: self.roots.clone(),
+                };
+                Arc::new(Smpp::new(settings, self.texts.get().map(|texts| texts.of(namespace, name))))
             }
             Way::Twilio(declared) => {
                 let secret = secret.ok_or("it has no secret")?;

@@ -277,8 +277,24 @@ impl Recorder {
             }
         }
         tx.put_outcomes(part, &section.outcomes, now).await?;
+        if held.job.provider.is_told_by_receipt() {
+            let of = (self.channel.0.as_str(), self.channel.1.as_str());
+            tx.put_receipts(of, &receipts(section), now).await?;
+        }
         tx.put_deferrals(part, &section.deferrals, now).await
     }
+}
+
+/// Each receipt of what was sent, and the message's reference. Several of one message stand with a blank between.
+fn receipts(section: &Section) -> Vec<(String, String)> {
+    let (part, letter) = (section.held.part(), &section.held.job.letter);
+    let sent = section.outcomes.iter().filter(|outcome| outcome.outcome == Outcome::Sent);
+    let of = |outcome: &Recorded| {
+        let reference = letter.reference((part.shard, outcome.seq));
+        let ids: Vec<String> = outcome.detail.iter().flat_map(|detail| detail.split(' ')).map(str::to_owned).collect();
+        ids.into_iter().filter(|id| !id.is_empty()).map(move |id| (id, reference.clone()))
+    };
+    sent.flat_map(of).collect()
 }
 
 /// How a provider says that the address is none, or is one no longer: of mail it is a hard bounce, only sooner.

@@ -73,6 +73,14 @@ impl Store {
         self.fetch_one(Sql::new(sql).bind(namespace).bind(channel)).await?.map(|row| row.get(0)).transpose()
     }
 
+    /// The channels (namespace, name) that runs sent over whose messages are kept, and the newest run of each.
+    pub async fn channels_used(&self) -> Result<Vec<(String, String, i64)>> {
+        let sql = "SELECT r.namespace, c.channel, max(r.no) FROM run r JOIN run_channel c ON c.run_no = r.no \
+                   WHERE r.retired_us IS NULL GROUP BY r.namespace, c.channel ORDER BY r.namespace, c.channel";
+        let channel = |row: &Row| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        self.fetch(Sql::new(sql)).await?.iter().map(channel).collect()
+    }
+
     /// How much came back ever.
     pub async fn came_back(&self) -> Result<Vec<(Came, i64)>> {
         let sql = Sql::new("SELECT source, told, reason, n FROM feedback_count ORDER BY source, told, reason");

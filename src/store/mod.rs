@@ -79,6 +79,7 @@ mod pace;
 pub mod planning;
 pub mod progress;
 pub mod readonly;
+mod receipt;
 pub mod recovery;
 pub mod remainder;
 mod rename;

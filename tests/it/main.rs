@@ -65,6 +65,7 @@ mod store_conformance;
 mod suppression;
 mod tables_of_others;
 mod templates;
+mod texts_over_smpp;
 mod texts_over_twilio;
 mod tracking;
 mod unsubscribe;

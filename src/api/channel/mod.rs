@@ -21,7 +21,7 @@ pub use self::{
     email::{Dkim, EmailChannel, Smtp, Tls},
     http::{Carries, HttpAnswer, HttpChannel, HttpField, HttpHeader, HttpMethod, HttpRequest},
     push::{Apns, ApnsEnvironment, Fcm, PushChannel, WebPush},
-    sms::{SmsChannel, Twilio},
+    sms::{SmppCentre, SmppTls, SmsChannel, Twilio},
     tracking::{Tracking, Tracks},
 };
 
@@ -135,6 +135,7 @@ pub enum Way<'a> {
     Outbox(&'a Outbox),
     Smtp(&'a EmailChannel),
     Twilio(&'a Twilio),
+    Smpp(&'a SmppCentre),
     WebPush(&'a WebPush),
     Fcm(&'a Fcm),
     Apns(&'a Apns),
@@ -148,7 +149,7 @@ impl Way<'_> {
         match self {
             Self::Outbox(_) => None,
             Self::Smtp(_) => Some(Medium::Email),
-            Self::Twilio(_) => Some(Medium::Sms),
+            Self::Twilio(_) | Self::Smpp(_) => Some(Medium::Sms),
             Self::WebPush(_) | Self::Fcm(_) | Self::Apns(_) => Some(Medium::Push),
             Self::MailFile(_) => Some(Medium::Postal),
             Self::Http(http) => Some(http.carries.medium()),
@@ -161,6 +162,7 @@ impl Way<'_> {
             Self::Outbox(_) => "outbox",
             Self::Smtp(_) => "email.smtp",
             Self::Twilio(_) => "sms.twilio",
+            Self::Smpp(_) => "sms.smpp",
             Self::WebPush(_) => "push.webPush",
             Self::Fcm(_) => "push.fcm",
             Self::Apns(_) => "push.apns",
@@ -177,6 +179,7 @@ impl<'a> Way<'a> {
             Self::Outbox(_) => None,
             Self::Smtp(email) => email.smtp.secret_ref.as_ref(),
             Self::Twilio(twilio) => Some(&twilio.secret_ref),
+            Self::Smpp(smpp) => Some(&smpp.secret_ref),
             Self::WebPush(push) => Some(&push.secret_ref),
             Self::Fcm(push) => Some(&push.secret_ref),
             Self::Apns(push) => Some(&push.secret_ref),
@@ -192,7 +195,8 @@ impl ChannelSpec {
         static OUTBOX: std::sync::LazyLock<Outbox> = std::sync::LazyLock::new(Outbox::default);
         match self {
             Self { email: Some(email), .. } => Way::Smtp(email),
-            Self { sms: Some(sms), .. } => Way::Twilio(&sms.twilio),
+            Self { sms: Some(SmsChannel { twilio: Some(twilio), .. }), .. } => Way::Twilio(twilio),
+            Self { sms: Some(SmsChannel { smpp: Some(smpp), .. }), .. } => Way::Smpp(smpp),
             Self { push: Some(PushChannel { web_push: Some(push), .. }), .. } => Way::WebPush(push),
             Self { push: Some(PushChannel { fcm: Some(push), .. }), .. } => Way::Fcm(push),
             Self { push: Some(PushChannel { apns: Some(push), .. }), .. } => Way::Apns(push),
@@ -205,6 +209,11 @@ impl ChannelSpec {
     /// Whether its provider takes a message once, however often it is told.
     pub fn is_idempotent(&self) -> bool {
         matches!(self.way(), Way::Http(http) if http.idempotent)
+    }
+
+    /// Whether what becomes of its messages is told over the connections that they go out on.
+    pub fn is_heard(&self) -> bool {
+        matches!(self.way(), Way::Smpp(_))
     }
 
     /// Whether messages of the medium can go this way.

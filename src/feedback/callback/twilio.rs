@@ -17,17 +17,13 @@ use crate::{
     feedback::{
         intake::{About, Answer, Fact, Happened, Once},
         mail::Class,
-        stop::{Stopped, withdraw_sender},
+        stop::{Stopped, Word, keyword, withdraw_sender},
     },
 };
 
 const SOURCE: &str = "twilio";
 const MEDIUM: &str = "sms";
 const FIELDS_MAX: usize = 100;
-/// Twilio's own words for opting out (and `REVOKE`, `OPTOUT`, which it added in 2025) and in again.
-const STOPS: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
-const STARTS: [&str; 3] = ["START", "UNSTOP", "YES"];
-const HELPS: [&str; 2] = ["HELP", "INFO"];
 /// Nothing is answered here: the words of an answer are the sender's to choose, at Twilio.
 const NO_ANSWER: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response/>";
 const TEXT_CHARS_MAX: usize = 160;
@@ -175,40 +171,6 @@ async fn take_message(
     }
 }
 
-/// What a person's message means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
-    Stop,
-    /// Twilio lets messages through again. It is no consent to a topic: that was withdrawn, and is given where topics are.
-    Start,
-    /// Answered at Twilio, if it is told to.
-    Help,
-    Other,
-}
-
-impl Word {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "Stop",
-            Self::Start => "Start",
-            Self::Help => "Help",
-            Self::Other => "Message",
-        }
-    }
-}
-
-/// The whole message is one of the words, whatever its case and the marks around it: "please don't STOP" is none.
-fn keyword(text: &str) -> Word {
-    let word = text.trim_matches(|c: char| c.is_whitespace() || c.is_ascii_punctuation()).to_ascii_uppercase();
-    let is_of = |words: &[&str]| words.contains(&word.as_str());
-    match () {
-        () if is_of(&STOPS) => Word::Stop,
-        () if is_of(&STARTS) => Word::Start,
-        () if is_of(&HELPS) => Word::Help,
-        () => Word::Other,
-    }
-}
-
 /// Withdraws every topic of the channel for whoever has that number.
 async fn stop(
     callbacks: &Callbacks,
@@ -238,16 +200,5 @@ mod tests {
         let by_hand = format!("{url}From+12025550199MessageStatusdeliveredTo+12025550100");
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"token");
         assert_eq!(signature("token", &url, &form).as_ref(), hmac::sign(&key, by_hand.as_bytes()).as_ref());
-    }
-
-    #[test]
-    fn only_a_whole_word_stops() {
-        for text in ["STOP", " stop. ", "StopAll", "unsubscribe", "CANCEL!", "end", "quit"] {
-            assert_eq!(keyword(text), Word::Stop, "{text}");
-        }
-        assert_eq!((keyword("start"), keyword("help"), keyword("UNSTOP")), (Word::Start, Word::Help, Word::Start));
-        for text in ["please don't stop", "stop it", "", "ends"] {
-            assert_eq!(keyword(text), Word::Other, "{text}");
-        }
     }
 }

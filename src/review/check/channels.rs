@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Look, Spot};
 use crate::{
-    api::channel::{EmailChannel, Tls},
+    api::channel::{EmailChannel, SmppTls, Tls},
     send::{channel::http, mime, template},
     source::{
         Key, Kind,
@@ -24,6 +24,14 @@ pub(super) fn look(look: &mut Look<'_>) {
         {
             let message = format!("the secret goes to {} in clear", url.host_str().unwrap_or_default());
             look.warn("unencrypted", Spot::at(key, "spec.http.request.url"), message, Some("say https".to_owned()));
+        }
+        if let Some(smpp) = spec.sms.as_ref().and_then(|sms| sms.smpp.as_ref())
+            && smpp.tls == SmppTls::None
+            && !is_local(&smpp.host)
+        {
+            let message = format!("the password and all texts go to {} in clear", smpp.host);
+            let hint = "say `tls: Implicit`, unless this is a line of your own".to_owned();
+            look.warn("unencrypted", Spot::at(key, "spec.sms.smpp.tls"), message, Some(hint));
         }
         let Some(email) = &spec.email else { continue };
         let may_be_clear = matches!(email.smtp.tls, Tls::None | Tls::Opportunistic);

@@ -37,7 +37,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusmpp::CommandStatus;
+use rusmpp_core::CommandStatus;
 use rustls::ClientConfig;
 use tokio::{
     sync::{Mutex as AsyncMutex, OnceCell, OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
@@ -55,11 +55,14 @@ pub use self::{
 use super::{Channel, Content, Delivery, Done, Envelope, Permission, Refusal, Text, detail};
 use crate::send::segments::{self, Parts};
 
+/// Registered for SMPP, and used for it under TLS.
+pub const PORT: u16 = 2775;
+pub const TLS_PORT: u16 = 3550;
 /// For the TCP connection, the TLS handshake and the answer to the bind, each.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Centres answer within a second; giving up early leaves doubt.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// A link that carries nothing is asked whether it is there, and counts as lost after [`SILENCE_MAX`](link).
+/// A link is asked whether it is there, and counts as lost after three of these in silence.
 const ENQUIRE_EVERY: Duration = Duration::from_secs(30);
 /// A further link that a centre does not allow is not tried again for this long, while another one stands.
 const LINK_RESTS: Duration = Duration::from_secs(60);
@@ -298,7 +301,7 @@ impl Pool {
                 part: (count > 1).then_some((reference, count, index + 1)),
                 is_last: index + 1 == count,
             };
-            let submission = match submission.pdu() {
+            let submission = match submission.bytes() {
                 Ok(submission) => submission,
                 Err(problem) => return Delivery::Refused { reason: Refusal::DataRefused, detail: detail(&problem) },
             };
@@ -319,8 +322,9 @@ impl Pool {
                 break;
             }
         }
-        ids.retain(|id| !id.is_empty());
-        Delivery::Sent { receipt: detail(&ids.join(" ")) }
+        // Whole, since what becomes of the message is told under them.
+        let ids = ids.iter().map(|id: &String| id.chars().filter(char::is_ascii_graphic).collect::<String>());
+        Delivery::Sent { receipt: ids.filter(|id| !id.is_empty()).collect::<Vec<_>>().join(" ") }
     }
 }
 

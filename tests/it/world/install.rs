@@ -78,6 +78,28 @@ pub fn python(package: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A folder in the cache with the packages of a lockfile, installed by npm; kept as it was tested.
+pub fn node(name: &str, manifest: &str, lockfile: &str) -> Result<PathBuf> {
+    let hash = lockfile.bytes().fold(5_381_u64, |hash, byte| hash.wrapping_mul(33) ^ u64::from(byte));
+    let folder = cache()?.join(format!("{name}-{hash:016x}"));
+    let done = folder.join("installed");
+    if done.is_file() {
+        return Ok(folder);
+    }
+    let npm = program("npm", "nodejs npm")?;
+    let _alone = lock(name)?;
+    if !done.is_file() {
+        announce(&format!("installing the packages of {name} by npm"));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("package.json"), manifest)?;
+        fs::write(folder.join("package-lock.json"), lockfile)?;
+        let installed = Command::new(npm).args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).output()?;
+        ensure!(installed.status.success(), "npm: {}", String::from_utf8_lossy(&installed.stderr));
+        File::create(&done)?;
+    }
+    Ok(folder)
+}
+
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path);

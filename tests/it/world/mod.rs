@@ -30,6 +30,7 @@ pub mod push_services;
 mod s3;
 mod scratch;
 pub mod scripted_smtp;
+pub mod smpp;
 mod smtp;
 pub mod twilio;
 

@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
-use rusmpp::{
-    CommandId, CommandStatus, Pdu,
-    pdus::{BindTransceiver, DeliverSmResp, SubmitSm},
+use rusmpp_core::{
+    CommandId, CommandStatus,
+    pdus::borrowed::{BindTransceiver, DeliverSmResp, Pdu},
     values::InterfaceVersion,
 };
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -27,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Settings,
-    pdu::{Frame, bytes_of, c_text},
+    pdu::{Body, Frame, bytes_of, c_string, c_text, numbered},
     told::{Told, Word},
     word,
 };
@@ -56,7 +55,8 @@ pub struct Link {
 
 /// A message on its way to the wire.
 struct Ask {
-    pdu: SubmitSm,
+    /// Of its PDU, which has no number yet.
+    bytes: Vec<u8>,
     permission: Permission,
     /// Whether its bytes may have left.
     is_begun: Arc<AtomicBool>,
@@ -118,10 +118,10 @@ impl Link {
         self.is_closed.load(Ordering::SeqCst)
     }
 
-    pub async fn submit(&self, pdu: SubmitSm, permission: Permission) -> Submitted {
+    pub async fn submit(&self, bytes: Vec<u8>, permission: Permission) -> Submitted {
         let is_begun = Arc::<AtomicBool>::default();
         let (answer, answered) = oneshot::channel();
-        let ask = Ask { pdu, permission, is_begun: is_begun.clone(), answer };
+        let ask = Ask { bytes, permission, is_begun: is_begun.clone(), answer };
         let ended = || "the link ended".to_owned();
         if self.asks.send(ask).await.is_err() {
             return Submitted::Unbegun(ended());
@@ -157,10 +157,11 @@ async fn connect(settings: &Settings, tls: Option<Arc<ClientConfig>>) -> Result<
 
 async fn bind(stream: &mut Box<dyn Stream>, settings: &Settings) -> Result<(), Delivery> {
     let unfit = |text: String| Delivery::later(Refusal::AuthFailed, &text);
+    let texts = [&settings.system_id, &settings.password, &settings.system_type].map(|text| c_text(text));
     let bind = BindTransceiver::builder()
-        .system_id(c_text(&settings.system_id, "the system_id").map_err(unfit)?)
-        .password(c_text(&settings.password, "the password").map_err(unfit)?)
-        .system_type(c_text(&settings.system_type, "the system type").map_err(unfit)?)
+        .system_id(c_string(&texts[0], "the system_id").map_err(unfit)?)
+        .password(c_string(&texts[1], "the password").map_err(unfit)?)
+        .system_type(c_string(&texts[2], "the system type").map_err(unfit)?)
         .interface_version(InterfaceVersion::Smpp3_4)
         .build();
     stream.write_all(&bytes_of(CommandStatus::EsmeRok, FIRST, bind)).await.map_err(lost)?;
@@ -193,7 +194,7 @@ impl Writer {
         self,
         mut to: WriteHalf<Box<dyn Stream>>,
         mut asks: mpsc::Receiver<Ask>,
-        mut replies: mpsc::Receiver<BytesMut>,
+        mut replies: mpsc::Receiver<Vec<u8>>,
     ) -> String {
         let mut tick = tokio::time::interval(self.enquire);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -223,8 +224,8 @@ impl Writer {
     }
 
     /// Its bytes, if it may go and somebody waits for its answer.
-    fn begin(&self, ask: Ask) -> Option<BytesMut> {
-        let Ask { pdu, permission, is_begun, answer } = ask;
+    fn begin(&self, ask: Ask) -> Option<Vec<u8>> {
+        let Ask { bytes, permission, is_begun, answer } = ask;
         if answer.is_closed() {
             return None;
         }
@@ -238,7 +239,7 @@ impl Writer {
         // Answers that nobody waits for any more.
         pending.retain(|_, answer| !answer.is_closed());
         pending.insert(sequence, answer);
-        Some(bytes_of(CommandStatus::EsmeRok, sequence, pdu))
+        Some(numbered(bytes, sequence))
     }
 
     fn next(&self) -> u32 {
@@ -254,7 +255,7 @@ async fn put(to: &mut WriteHalf<Box<dyn Stream>>, bytes: &[u8]) -> io::Result<()
 
 struct Reader {
     pending: Pending,
-    replies: mpsc::Sender<BytesMut>,
+    replies: mpsc::Sender<Vec<u8>>,
     told: Option<Arc<dyn Told>>,
     at_once: Arc<Semaphore>,
 }
@@ -278,9 +279,9 @@ impl Reader {
     async fn take(&self, frame: Frame) -> Option<String> {
         let ok = CommandStatus::EsmeRok;
         if frame.is_response() {
-            let id = match &frame.pdu {
-                Some(Pdu::SubmitSmResp(resp)) => resp.message_id().as_str().to_owned(),
-                Some(Pdu::UnbindResp) => return Some("the centre has unbound it".to_owned()),
+            let id = match frame.body {
+                Some(Body::Taken(id)) => id,
+                Some(Body::UnbindResp) => return Some("the centre has unbound it".to_owned()),
                 _ => String::new(),
             };
             let answer = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&frame.sequence);
@@ -292,21 +293,21 @@ impl Reader {
             }
             return None;
         }
-        let reply = match frame.pdu {
-            Some(Pdu::EnquireLink) => bytes_of(ok, frame.sequence, Pdu::EnquireLinkResp),
-            Some(Pdu::Unbind) => {
+        let reply = match frame.body {
+            Some(Body::EnquireLink) => bytes_of(ok, frame.sequence, Pdu::EnquireLinkResp),
+            Some(Body::Unbind) => {
                 let _ = self.replies.send(bytes_of(ok, frame.sequence, Pdu::UnbindResp)).await;
                 return Some("the centre unbinds it".to_owned());
             }
-            Some(Pdu::DeliverSm(told)) => {
-                self.hear(Word::of(&told), frame.sequence).await;
+            Some(Body::Told(word)) => {
+                self.hear(word, frame.sequence).await;
                 return None;
             }
             // It cannot be read, and will not be the next time.
             None if frame.id == u32::from(CommandId::DeliverSm) => {
                 bytes_of(CommandStatus::EsmeRxPAppn, frame.sequence, DeliverSmResp::default())
             }
-            Some(Pdu::AlertNotification(_)) => return None,
+            Some(Body::AlertNotification) => return None,
             _ => bytes_of(CommandStatus::EsmeRinvcmdid, frame.sequence, Pdu::GenericNack),
         };
         if self.replies.send(reply).await.is_err() {

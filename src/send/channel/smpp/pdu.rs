@@ -2,17 +2,18 @@
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
-use rusmpp::{
-    Command, CommandStatus, Pdu,
-    decode::DecodeWithLength,
-    encode::{Length, owned::Encode},
-    pdus::SubmitSm,
-    types::{COctetString, OctetString},
+use rusmpp_core::{
+    CommandStatus,
+    command::borrowed::Command,
+    decode::borrowed::DecodeWithLength,
+    encode::{Encode, Length},
+    pdus::borrowed::{Pdu, SubmitSm},
+    types::borrowed::{COctetString, OctetString},
     values::{DataCoding, EsmClass, Npi, RegisteredDelivery, Ton},
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::told::Word;
 use crate::send::segments::Alphabet;
 
 /// The octets of a PDU's header.
@@ -27,13 +28,46 @@ const UDHI: u8 = 0x40;
 const RECEIPT: u8 = 0x01;
 const RECEIPT_OF_FAILURE: u8 = 0x02;
 
+/// Optional parameters of one PDU. The standard has fewer for each.
+const PARAMETERS_MAX: usize = 32;
+/// Where a PDU has its number.
+const SEQUENCE: std::ops::Range<usize> = 12..16;
+
 /// A PDU as it came in.
+#[derive(Debug)]
 pub struct Frame {
     pub id: u32,
     pub status: CommandStatus,
     pub sequence: u32,
     /// None: it cannot be read, or has no body.
-    pub pdu: Option<Pdu>,
+    pub body: Option<Body>,
+}
+
+/// What is read of a PDU.
+#[derive(Debug)]
+pub enum Body {
+    /// The centre's id of a message.
+    Taken(String),
+    Told(Word),
+    EnquireLink,
+    Unbind,
+    UnbindResp,
+    AlertNotification,
+    Other,
+}
+
+impl Body {
+    fn of(pdu: &Pdu<'_, PARAMETERS_MAX>) -> Self {
+        match pdu {
+            Pdu::SubmitSmResp(resp) => Self::Taken(resp.message_id().as_str().to_owned()),
+            Pdu::DeliverSm(told) => Self::Told(Word::of(told)),
+            Pdu::EnquireLink => Self::EnquireLink,
+            Pdu::Unbind => Self::Unbind,
+            Pdu::UnbindResp => Self::UnbindResp,
+            Pdu::AlertNotification(_) => Self::AlertNotification,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Frame {
@@ -48,23 +82,32 @@ impl Frame {
         if !(HEADER..=PDU_BYTES_MAX).contains(&length) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a PDU of {length} octets")));
         }
-        let mut bytes = BytesMut::zeroed(length - 4);
+        let mut bytes = vec![0; length - 4];
         from.read_exact(&mut bytes).await?;
         let word = |at: usize| bytes.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         let (id, status, sequence) = (word(0), CommandStatus::from(word(4)), word(8));
-        let read = <Command as DecodeWithLength>::decode(&mut bytes, length - 4);
-        let pdu = read.ok().and_then(|(command, _)| command.pdu().cloned());
-        Ok(Self { id, status, sequence, pdu })
+        let read = <Command<'_, PARAMETERS_MAX> as DecodeWithLength>::decode(&bytes, length - 4);
+        let body = read.ok().and_then(|(command, _)| command.pdu().map(Body::of));
+        Ok(Self { id, status, sequence, body })
     }
 }
 
 /// A PDU as it goes out.
-pub fn bytes_of(status: CommandStatus, sequence: u32, pdu: impl Into<Pdu>) -> BytesMut {
+pub fn bytes_of<'a>(status: CommandStatus, sequence: u32, pdu: impl Into<Pdu<'a, PARAMETERS_MAX>>) -> Vec<u8> {
     let command = Command::new(status, sequence, pdu);
-    let length = 4 + command.length();
-    let mut bytes = BytesMut::with_capacity(length);
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    command.encode(&mut bytes);
+    let mut bytes = vec![0; 4 + command.length()];
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let (head, body) = bytes.split_at_mut(4);
+    head.copy_from_slice(&length.to_be_bytes());
+    command.encode(body);
+    bytes
+}
+
+/// The same PDU under another number.
+pub fn numbered(mut bytes: Vec<u8>, sequence: u32) -> Vec<u8> {
+    if let Some(place) = bytes.get_mut(SEQUENCE) {
+        place.copy_from_slice(&sequence.to_be_bytes());
+    }
     bytes
 }
 
@@ -100,9 +143,11 @@ pub struct Submission<'a> {
 }
 
 impl Submission<'_> {
+    /// A `submit_sm` that has no number yet.
+    ///
     /// # Errors
     /// What does not fit into its field.
-    pub fn pdu(&self) -> Result<SubmitSm, String> {
+    pub fn bytes(&self) -> Result<Vec<u8>, String> {
         let Source(ton, npi, from) = self.from;
         let mut text = Vec::with_capacity(self.octets.len() + 6);
         if let Some((reference, count, index)) = self.part {
@@ -110,33 +155,40 @@ impl Submission<'_> {
             text.extend([5, 0, 3, reference, octet(count)?, octet(index)?]);
         }
         text.extend(self.octets);
+        let (from, to) = (c_text(from), c_text(self.to.trim_start_matches('+')));
         let receipt = if self.is_last { RECEIPT } else { RECEIPT_OF_FAILURE };
-        Ok(SubmitSm::builder()
+        let submit = SubmitSm::<PARAMETERS_MAX>::builder()
             .source_addr_ton(ton)
             .source_addr_npi(npi)
-            .source_addr(c_text(from, "the sender")?)
+            .source_addr(c_string(&from, "the sender")?)
             .dest_addr_ton(Ton::International)
             .dest_addr_npi(Npi::Isdn)
-            .destination_addr(c_text(self.to.trim_start_matches('+'), "the number")?)
+            .destination_addr(c_string(&to, "the number")?)
             .esm_class(EsmClass::from(if self.part.is_some() { UDHI } else { 0 }))
             .registered_delivery(RegisteredDelivery::from(receipt))
             .data_coding(match self.alphabet {
                 Alphabet::Gsm7 => DataCoding::McSpecific,
                 Alphabet::Ucs2 => DataCoding::Ucs2,
             })
-            .short_message(OctetString::from_vec(text).map_err(|_| "the segment is too long".to_owned())?)
-            .build())
+            .short_message(OctetString::new(&text).map_err(|_| "the segment is too long".to_owned())?)
+            .build();
+        Ok(bytes_of(CommandStatus::EsmeRok, 0, submit))
     }
 }
 
-/// A text that ends with a NUL and has at most `MAX` octets with it.
+/// A text with the NUL that ends it.
+pub fn c_text(text: &str) -> Vec<u8> {
+    text.bytes().chain([0]).collect()
+}
+
+/// What [`c_text`] made, if it fits into a field of `MAX` octets.
 ///
 /// # Errors
 /// It is longer, or not plain.
-pub fn c_text<const MAX: usize>(text: &str, what: &str) -> Result<COctetString<1, MAX>, String> {
-    let fits = text.len() < MAX && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-    let made = COctetString::from_vec(text.bytes().chain([0]).collect());
-    made.ok().filter(|_| fits).ok_or_else(|| format!("{what} does not fit into {} characters of ASCII", MAX - 1))
+pub fn c_string<'a, const MAX: usize>(text: &'a [u8], what: &str) -> Result<COctetString<'a, 1, MAX>, String> {
+    let is_plain = text.iter().filter(|b| !(b' '..=b'~').contains(b)).count() == 1;
+    let made = COctetString::new(text).ok().filter(|_| is_plain);
+    made.ok_or_else(|| format!("{what} does not fit into {} characters of ASCII", MAX - 1))
 }
 
 #[cfg(test)]
@@ -157,7 +209,7 @@ mod tests {
             part: Some((7, 2, 1)),
             is_last: false,
         };
-        let bytes = bytes_of(CommandStatus::EsmeRok, 9, submission.pdu().unwrap());
+        let bytes = numbered(submission.bytes().unwrap(), 9);
         // Header, service type, type and plan, sender, type and plan, number.
         let expected = [
             [0, 0, 0, 0x3d, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9].as_slice(),
@@ -172,14 +224,14 @@ mod tests {
         .concat();
         assert_eq!(&bytes[..], &expected[..]);
         let frame = again(&bytes).await;
-        assert!(matches!(frame.pdu, Some(Pdu::SubmitSm(_))) && !frame.is_response());
+        assert!(matches!(frame.body, Some(Body::Other)) && !frame.is_response());
     }
 
     #[tokio::test]
     async fn what_cannot_be_read_has_its_number_all_the_same() {
         // A deliver_sm that ends in the middle of its first address.
         let frame = again(&[0, 0, 0, 20, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, 1, b'3']).await;
-        assert!(frame.pdu.is_none() && frame.id == 5 && frame.sequence == 3);
+        assert!(frame.body.is_none() && frame.id == 5 && frame.sequence == 3);
         // A refusal has no body.
         let frame = again(&[0, 0, 0, 16, 0x80, 0, 0, 4, 0, 0, 0, 0x58, 0, 0, 0, 3]).await;
         assert!(frame.is_response() && frame.status == CommandStatus::EsmeRthrottled);
@@ -194,7 +246,7 @@ mod tests {
         assert_eq!(Source::of("+393331234567"), Source(Ton::International, Npi::Isdn, "393331234567"));
         assert_eq!(Source::of("40404"), Source(Ton::NetworkSpecific, Npi::Unknown, "40404"));
         assert_eq!(Source::of("Shop"), Source(Ton::Alphanumeric, Npi::Unknown, "Shop"));
-        assert!(c_text::<9>("12345678", "x").is_ok() && c_text::<9>("123456789", "x").is_err());
-        assert!(c_text::<9>("pàss", "x").is_err() && c_text::<9>("a\0b", "x").is_err());
+        let fits = |text: &str| c_string::<9>(&c_text(text), "x").is_ok();
+        assert!(fits("12345678") && fits("") && !fits("123456789") && !fits("pàss") && !fits("a\0b"));
     }
 }

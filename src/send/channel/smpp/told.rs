@@ -1,9 +1,9 @@
 //! What a message centre tells by `deliver_sm`: a receipt, or what a person wrote.
 
 use async_trait::async_trait;
-use rusmpp::{
-    pdus::DeliverSm,
-    tlvs::TlvValue,
+use rusmpp_core::{
+    pdus::borrowed::DeliverSm,
+    tlvs::borrowed::TlvValue,
     values::{DataCoding, ErrorCodeNetworkType, MessageState, Ton},
 };
 
@@ -52,7 +52,7 @@ pub enum Word {
 }
 
 impl Word {
-    pub fn of(told: &DeliverSm) -> Self {
+    pub fn of<const N: usize>(told: &DeliverSm<'_, N>) -> Self {
         let class = u8::from(told.esm_class);
         let payload = told.tlvs().iter().find_map(|tlv| match tlv.value() {
             Some(TlvValue::MessagePayload(payload)) => Some(payload.value.as_ref()),
@@ -98,7 +98,7 @@ fn text(coding: DataCoding, octets: &[u8]) -> String {
 }
 
 /// The parameters say it where they are there; the text has a form of its own (SMPP 3.4, appendix B).
-fn receipt(told: &DeliverSm, text: &str, from: String) -> Word {
+fn receipt<const N: usize>(told: &DeliverSm<'_, N>, text: &str, from: String) -> Word {
     let (mut id, mut state, mut is_number_unknown) = (field(text, "id:").map(str::to_owned), None, false);
     for tlv in told.tlvs() {
         match tlv.value() {
@@ -143,21 +143,21 @@ fn named(word: &str) -> MessageState {
 
 #[cfg(test)]
 mod tests {
-    use rusmpp::{
-        pdus::builders::DeliverSmBuilder,
-        tlvs::MessageDeliveryRequestTlvValue as Tlv,
-        types::{COctetString, OctetString},
+    use rusmpp_core::{
+        pdus::borrowed::builders::DeliverSmBuilder,
+        tlvs::borrowed::MessageDeliveryRequestTlvValue as Tlv,
+        types::borrowed::{COctetString, OctetString},
         values::{EsmClass, NetworkErrorCode},
     };
 
     use super::*;
 
-    fn told(class: u8, octets: &[u8]) -> DeliverSmBuilder {
+    fn told(class: u8, octets: &[u8]) -> DeliverSmBuilder<'_, 4> {
         DeliverSm::builder()
             .source_addr_ton(Ton::International)
-            .source_addr(COctetString::from_static_slice(b"393331234567\0").unwrap())
+            .source_addr(COctetString::new(b"393331234567\0").unwrap())
             .esm_class(EsmClass::from(class))
-            .short_message(OctetString::from_slice(octets).unwrap())
+            .short_message(OctetString::new(octets).unwrap())
     }
 
     fn read(text: &str) -> Word {
@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(read(text), Word::Other, "{text:?}");
         }
         let by_tlv = told(RECEIPT, b"")
-            .push_tlv(Tlv::ReceiptedMessageId(COctetString::from_static_slice(b"abc\0").unwrap()))
+            .push_tlv(Tlv::ReceiptedMessageId(COctetString::new(b"abc\0").unwrap()))
             .push_tlv(Tlv::MessageState(MessageState::Undeliverable))
             .push_tlv(Tlv::NetworkErrorCode(NetworkErrorCode::new(ErrorCodeNetworkType::Gsm, 1)))
             .build();

@@ -297,7 +297,7 @@ impl<'a> Letterhead<'a> {
             Way::Outbox(outbox) => {
                 Self { from: &outbox.from, reply_to: outbox.reply_to.as_deref(), sender: outbox.sender.as_ref() }
             }
-            Way::Twilio(_) | Way::WebPush(_) | Way::Fcm(_) | Way::Apns(_) | Way::Http(_) => {
+            Way::Twilio(_) | Way::Smpp(_) | Way::WebPush(_) | Way::Fcm(_) | Way::Apns(_) | Way::Http(_) => {
                 Self { from: "", reply_to: None, sender: None }
             }
         }

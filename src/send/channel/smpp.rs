@@ -249,24 +249,32 @@ impl Pool {
     /// A link with a place for one more message. Another one is bound only where the windows of those before it are full.
     async fn place(&self) -> Result<(Arc<Link>, OwnedSemaphorePermit), Delivery> {
         loop {
-            let free = self.slots.iter().enumerate().filter(|(index, slot)| *index == 0 || !slot.is_resting());
-            let mut free =
-                free.filter_map(|(index, slot)| Some((index, slot.places.clone().try_acquire_owned().ok()?)));
-            let Some((index, place)) = free.next() else {
-                // Links that the centre does not allow leave more messages than windows: they wait at the first.
-                let place = self.slots[0].places.clone().acquire_owned().await;
-                let place = place.map_err(|_| Delivery::later(Refusal::ConnectFailed, "the channel is closed"))?;
-                return Ok((self.link(0).await?, place));
+            let open = || self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_resting());
+            let free = open().find_map(|(index, slot)| Some((index, slot.places.clone().try_acquire_owned().ok()?)));
+            let (index, place) = match free {
+                Some(free) => free,
+                None => {
+                    // Links that the centre does not allow leave more messages than windows: they wait at the first.
+                    let index = open().next().map_or(0, |(index, _)| index);
+                    let place = self.slots[index].places.clone().acquire_owned().await;
+                    (index, place.map_err(|_| Delivery::later(Refusal::ConnectFailed, "the channel is closed"))?)
+                }
             };
             match self.link(index).await {
                 Ok(link) => return Ok((link, place)),
-                Err(delivery) if !self.slots.iter().any(Slot::is_bound) => return Err(delivery),
+                Err(delivery) if !self.is_bound_beside(index).await => return Err(delivery),
                 Err(delivery) => {
-                    tracing::info!(?delivery, links = index, "the message centre allows no further link for now");
+                    tracing::info!(?delivery, "the message centre allows no further link for now");
                     self.slots[index].rest();
                 }
             }
         }
+    }
+
+    /// Whether messages can go over another link than this one; the first may only just be being bound.
+    async fn is_bound_beside(&self, index: usize) -> bool {
+        let mut others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, slot)| slot.is_bound()) || index > 0 && self.link(0).await.is_ok()
     }
 
     async fn deliver(&self, message: &Envelope) -> Delivery {

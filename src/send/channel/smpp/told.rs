@@ -183,8 +183,11 @@ mod tests {
         }
         let by_tlv = told(RECEIPT, b"")
             .push_tlv(Tlv::ReceiptedMessageId(COctetString::new(b"abc\0").unwrap()))
+            .unwrap()
             .push_tlv(Tlv::MessageState(MessageState::Undeliverable))
+            .unwrap()
             .push_tlv(Tlv::NetworkErrorCode(NetworkErrorCode::new(ErrorCodeNetworkType::Gsm, 1)))
+            .unwrap()
             .build();
         let Word::Receipt(receipt) = Word::of(&by_tlv) else { panic!("{by_tlv:?}") };
         assert_eq!(

@@ -212,7 +212,7 @@ mod tests {
         let bytes = numbered(submission.bytes().unwrap(), 9);
         // Header, service type, type and plan, sender, type and plan, number.
         let expected = [
-            [0, 0, 0, 0x3d, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9].as_slice(),
+            [0, 0, 0, 57, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 9].as_slice(),
             &[0, 5, 0],
             b"Shop\0",
             &[1, 1],

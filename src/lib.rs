@@ -23,6 +23,7 @@
 //! | [`run`] | when a campaign starts, and how a run's steps are evaluated |
 //! | [`send`] | claim, render, deliver, record; one file per provider |
 //! | [`review`] | what a change will do, told without doing it |
+//! | [`person`] | all that is known of one person, and how she is forgotten |
 //! | [`feedback`] | what comes back: people who withdraw, bounces and complaints, callbacks, opens and clicks |
 //! | [`history`] | what became of messages, as a warehouse or a webhook reads it |
 //! | [`ingest`] | files become rows of entities |
@@ -67,6 +68,7 @@ pub mod files;
 pub mod history;
 pub mod ingest;
 pub mod metrics;
+pub mod person;
 pub mod plan;
 pub mod reconcile;
 pub mod review;

@@ -9,6 +9,7 @@ mod get;
 mod handles;
 mod home;
 mod inbound;
+mod person;
 mod plan;
 mod preview;
 mod private;
@@ -75,6 +76,8 @@ enum Command {
     Test(test::Args),
     /// Walks one person through each step of a campaign, each clause with her values, to where she leaves.
     Why(why::Args),
+    /// Tells all that is kept of one person: what was sent and why not, what came back, what she agreed to.
+    Person(person::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
     /// Shows whether an address is suppressed, suppresses it, or lifts that.
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
             Command::Proof(args) => proof::run(args).await,
             Command::Test(args) => test::run(args).await,
             Command::Why(args) => why::run(args).await,
+            Command::Person(args) => person::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Suppression(command) => suppression::run(command).await,
             Command::Store(command) => store::run(command).await,

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use super::{End, home::StoreArgs};
 use crate::{
-    api::template::Persona,
+    api::{DatasetSpec, template::Persona},
     clock::Clock,
     plan::{Bundle, Finding, Plan},
     review::{mask::Mask, person::Walker, tree::Tree},
-    rule::{Dialect, Inputs},
+    rule::{Dialect, Inputs, Schema},
     run::audiences::Ground,
     send::{dispatch::Secrets, providers::Secret},
     source::{Key, Kind, manifest, secret_of_environment},
@@ -40,15 +40,7 @@ impl PreviewArgs {
 
     /// What is shown of people. What leaves the terminal, into a file or a pipeline's log, never holds them.
     pub fn mask(&self, pinned: &(Bundle, Plan)) -> Result<Mask, End> {
-        let mask = Mask::of(&pinned.0.dataset, &pinned.1.schema);
-        match (self.reveal, std::io::stdout().is_terminal()) {
-            (false, _) => Ok(mask),
-            (true, true) => Ok(mask.lifted()),
-            (true, false) => {
-                let hint = "fields that are nobody's secret say `reveal: true` in the Dataset";
-                Err(End::Wrong("--reveal shows people, and so only on a terminal".to_owned(), Some(hint.to_owned())))
-            }
-        }
+        mask(self.reveal, &pinned.0.dataset, &pinned.1.schema)
     }
 
     /// The store, only ever read.
@@ -58,6 +50,19 @@ impl PreviewArgs {
 
     pub fn declared(&self, paths: &[PathBuf]) -> Declared {
         Declared::read(paths, &self.namespace)
+    }
+}
+
+/// What is shown of the people of a dataset.
+pub fn mask(reveals: bool, dataset: &DatasetSpec, schema: &Schema) -> Result<Mask, End> {
+    let mask = Mask::of(dataset, schema);
+    match (reveals, std::io::stdout().is_terminal()) {
+        (false, _) => Ok(mask),
+        (true, true) => Ok(mask.lifted()),
+        (true, false) => {
+            let hint = "fields that are nobody's secret say `reveal: true` in the Dataset";
+            Err(End::Wrong("--reveal shows people, and so only on a terminal".to_owned(), Some(hint.to_owned())))
+        }
     }
 }
 

@@ -2,6 +2,14 @@
 
 use super::{Result, Sql, Store, Tx};
 
+/// What stands before the hash where a key stood.
+const ERASED: &str = "erased:";
+
+/// What stands in the place of a key that was erased; `hash` is its keyed hash.
+pub fn text(hash: &str) -> String {
+    format!("{ERASED}{hash}")
+}
+
 const IS_ERASED: &str = "SELECT 1 FROM erased WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND key = $4";
 
 impl Store {

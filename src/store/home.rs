@@ -88,11 +88,16 @@ impl Store {
         row.ok_or_else(|| Error::Internal("a store without a home".to_owned()))?.get(0)
     }
 
+    /// The store's own secret, if one was made.
+    pub async fn known_secret(&self) -> Result<Option<Vec<u8>>> {
+        let row = self.fetch_one(Sql::new("SELECT secret FROM home WHERE id = 1 AND secret IS NOT NULL")).await?;
+        row.map(|row| Ok(row.get::<String>(0)?.into_bytes())).transpose()
+    }
+
     /// The store's own secret, made when it is first asked for.
     pub async fn secret(&self) -> Result<Vec<u8>> {
-        const READ: &str = "SELECT secret FROM home WHERE id = 1 AND secret IS NOT NULL";
-        if let Some(row) = self.fetch_one(Sql::new(READ)).await? {
-            return Ok(row.get::<String>(0)?.into_bytes());
+        if let Some(secret) = self.known_secret().await? {
+            return Ok(secret);
         }
         let mut fresh = [0; 32];
         ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut fresh)
@@ -100,8 +105,7 @@ impl Store {
         let fresh: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
         self.execute(Sql::new("UPDATE home SET secret = $1 WHERE id = 1 AND secret IS NULL").bind(fresh)).await?;
         // Another process may have been first.
-        let row = self.fetch_one(Sql::new(READ)).await?;
-        Ok(row.ok_or_else(|| Error::Internal("a store without a home".to_owned()))?.get::<String>(0)?.into_bytes())
+        self.known_secret().await?.ok_or_else(|| Error::Internal("a store without a home".to_owned()))
     }
 
     /// Makes the store this home's. What waits is cancelled or kept, as a person decided.

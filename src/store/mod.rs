@@ -34,6 +34,7 @@
 //! | [`suppression`] | addresses that are written to no more |
 //! | [`kept`] | what is kept of one message |
 //! | [`fate`] | what became of one person, and what holds her back |
+//! | [`person`] | everything that is kept of one person |
 //! | [`doubt`] | messages whose fate nobody knows, and a person's word on them |
 //! | `pace` | rates and quotas that all workers share |
 //! | [`readonly`] | statements of authors, on connections that cannot write |
@@ -76,6 +77,7 @@ pub mod mailing;
 pub mod merge;
 pub mod object;
 mod pace;
+pub mod person;
 pub mod planning;
 pub mod progress;
 pub mod readonly;

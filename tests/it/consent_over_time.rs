@@ -73,7 +73,7 @@ fn transactional_topics_need_no_opt_in() {
 }
 
 /// A town whose messages say how to withdraw and where to choose; its runs by hand may send again.
-fn with_links(place: &Place, schedule: &str) {
+pub fn with_links(place: &Place, schedule: &str) {
     let manifest = people_manifests(schedule, "true")
         .replace("spec: {outbox: {}}", "spec: {outbox: {}, publicUrl: \"https://mail.example.com\"}")
         .replace("text: \"Dear", "text: \"Stop: {{ unsubscribe_url }} Choose: {{ preferences_url }} Dear")
@@ -82,7 +82,7 @@ fn with_links(place: &Place, schedule: &str) {
 }
 
 /// The path of a link (`u` or `p`) in a message to an address.
-fn link(place: &Place, address: &str, kind: char) -> String {
+pub fn link(place: &Place, address: &str, kind: char) -> String {
     let mut mails = place.home.outbox().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
     let mail = mails.rfind(|mail| mail.contains(address)).unwrap().replace("=\r\n", "");
     let start = mail.find(&format!("https://mail.example.com/{kind}/")).unwrap() + "https://mail.example.com".len();
@@ -95,7 +95,7 @@ fn status(place: &Place, run: &str) -> Value {
 }
 
 /// Triggers a run and sends it, beginning at a time of the clock; (sent, excluded `NoConsent`).
-fn sent_at(place: &Place, run: &str, now: &str) -> (i64, i64) {
+pub fn sent_at(place: &Place, run: &str, now: &str) -> (i64, i64) {
     let ran = place.call(&["trigger", "greet", "--name", run]);
     assert_eq!(ran.code, 0, "{ran:?}");
     let ran = place.run(&["--now", now]);

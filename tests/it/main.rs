@@ -74,4 +74,5 @@ mod validate;
 mod what_comes_back_example;
 mod what_was_said;
 mod words_kept_elsewhere;
+mod whole_history;
 mod world;

@@ -518,6 +518,9 @@ pub struct EntityStatus {
     pub rows: i64,
     pub files: i64,
     pub rejected: i64,
+    /// Rows in all files that were left out, because they were erased on request (`campanile forget`).
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub erased: i64,
     /// The table that holds the rejected rows with file, line and reason; there if any are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<String>,
@@ -532,6 +535,11 @@ pub struct EntityStatus {
     /// What is wrong with the newest file that was refused: file, line and reason, never a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_none(count: &i64) -> bool {
+    *count == 0
 }
 
 /// In milliseconds, of the newest files, at most 1,000.

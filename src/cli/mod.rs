@@ -5,6 +5,7 @@
 mod controller;
 mod crds;
 mod doubt;
+mod forget;
 mod get;
 mod handles;
 mod home;
@@ -78,6 +79,8 @@ enum Command {
     Why(why::Args),
     /// Tells all that is kept of one person: what was sent and why not, what came back, what she agreed to.
     Person(person::Args),
+    /// Erases one person on request: counts stay true, and no later file brings her back.
+    Forget(forget::Args),
     /// Says what became of messages whose fate nobody knows (`campanile get indoubt`).
     Resolve(doubt::ResolveArgs),
     /// Shows whether an address is suppressed, suppresses it, or lifts that.
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
             Command::Test(args) => test::run(args).await,
             Command::Why(args) => why::run(args).await,
             Command::Person(args) => person::run(args).await,
+            Command::Forget(args) => forget::run(args).await,
             Command::Resolve(args) => doubt::resolve(args).await,
             Command::Suppression(command) => suppression::run(command).await,
             Command::Store(command) => store::run(command).await,

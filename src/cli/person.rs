@@ -33,7 +33,7 @@ pub struct Args {
 
 /// Whom a command is about.
 #[derive(ClapArgs)]
-pub(super) struct Of {
+pub struct Of {
     /// The key of the person; of several fields with commas between them, or as a JSON list.
     key: String,
     /// Needed where the namespace has several.

@@ -82,7 +82,13 @@ pub async fn run(command: SuppressionCommand) -> End {
 async fn held(store: &Store, of: &Of, hash: &str) -> store::Result<Option<Hold>> {
     store
         .suppression(
-            Asked { namespace: of.scope(), medium: &of.medium, now: Clock::system().now(), objection: None },
+            Asked {
+                namespace: of.scope(),
+                medium: &of.medium,
+                now: Clock::system().now(),
+                objection: None,
+                erasing: None,
+            },
             hash,
         )
         .await

@@ -91,8 +91,9 @@ pub fn read(token: &str, secret: &[u8]) -> Option<Withdrawal> {
 /// Records that a person withdraws; it holds at the very next attempt to send.
 pub async fn withdraw(store: &Store, said: &Withdrawal, now: Timestamp) -> store::Result<()> {
     let of = &said.of;
+    let hash = store.keyed(Label::Key).await?.hash(&said.profile);
     let topic = Topic { namespace: &of.namespace, dataset: &of.dataset, topic: &of.topic, channel: &of.channel };
-    store.withdraw(topic, &said.profile, said.address.as_deref(), "unsubscribe", now).await
+    store.withdraw(topic, (&said.profile, &hash), said.address.as_deref(), "unsubscribe", now).await
 }
 
 pub(super) fn routes() -> Router<Desk> {

@@ -1,13 +1,18 @@
 //! Records as the store takes them: typed, checked, in batches. What does not fit is a reject.
 
+use std::collections::HashSet;
+
 use tokio::sync::mpsc;
 
 use super::format::{Halt, Record, Sink};
 use crate::{
-    api::dataset::Entity,
+    api::{dataset::Entity, name::Word},
     rule::Dialect,
     store::{
+        self, Store, Tx,
+        entity::Place,
         files::Reject,
+        keyed::{Keyed, Label},
         rows::{Batch, Change, Rows, Target, Value},
     },
 };
@@ -21,9 +26,47 @@ pub struct Counts {
     pub rows: i64,
     pub deleted: i64,
     pub rejected: i64,
+    /// Rows of those who were erased.
+    pub erased: i64,
     pub rejects: Vec<Reject>,
     /// Columns that belong to no field.
     pub ignored: usize,
+}
+
+/// Who was erased of an entity, by keyed hashes of keys: rows with such a key are left out.
+#[derive(Clone, Default)]
+pub struct Erased {
+    keyed: Option<Keyed>,
+    hashes: HashSet<String>,
+}
+
+impl Erased {
+    /// # Errors
+    /// Of the store.
+    pub async fn of(store: &Store, place: Place<'_>, entity: &str) -> store::Result<Self> {
+        let hashes = store.erased_of(place, entity).await?;
+        let keyed = if hashes.is_empty() { None } else { Some(store.keyed(Label::Key).await?) };
+        Ok(Self { keyed, hashes })
+    }
+
+    /// Whether nobody was erased since; held until the transaction ends.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn stands(&self, tx: &mut Tx, place: Place<'_>, entity: &str) -> store::Result<bool> {
+        Ok(tx.erased_count(place, entity).await? == i64::try_from(self.hashes.len()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A part of a key, as its canonical text has it.
+fn json(value: Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Text(text) => text.into(),
+        Value::Integer(n) => n.into(),
+        Value::Date(date) => date.to_string().into(),
+        // A key has no other types.
+        _ => serde_json::Value::Null,
+    }
 }
 
 /// What a field asks of a row.
@@ -40,6 +83,9 @@ pub struct Feed {
     needs: Vec<Need>,
     target: Target,
     sender: mpsc::Sender<Batch>,
+    erased: Erased,
+    /// The places of the key's parts among the fields, in the order of the key.
+    key: Vec<usize>,
     counts: Counts,
     done: Vec<Counts>,
 }
@@ -50,8 +96,10 @@ impl Feed {
         entity: &Entity,
         target: Target,
         file_no: Option<i64>,
+        erased: Erased,
         sender: mpsc::Sender<Batch>,
     ) -> Self {
+        let place = |name: &Word| entity.fields.iter().position(|field| field.name == *name);
         let needs = entity.fields.iter().map(|field| Need {
             name: field.name.to_string(),
             is_required: field.required || entity.key.contains(&field.name),
@@ -63,6 +111,8 @@ impl Feed {
             needs: needs.collect(),
             target,
             sender,
+            erased,
+            key: entity.key.iter().filter_map(place).collect(),
             counts: Counts::default(),
             done: vec![],
         }
@@ -101,6 +151,21 @@ impl Feed {
         Ok(())
     }
 
+    fn is_erased(&self, record: &impl Record) -> bool {
+        if self.erased.hashes.is_empty() {
+            return false;
+        }
+        let part = |index: &usize| record.value(*index).map_or(serde_json::Value::Null, json);
+        let text = match self.key.as_slice() {
+            [one] => match part(one) {
+                serde_json::Value::String(text) => text,
+                other => other.to_string(),
+            },
+            several => serde_json::Value::Array(several.iter().map(part).collect()).to_string(),
+        };
+        self.erased.keyed.as_ref().is_some_and(|keyed| self.erased.hashes.contains(&keyed.hash(&text)))
+    }
+
     fn keep(&mut self, line: i64, field: Option<String>, reason: String) {
         self.counts.rejected += 1;
         if self.counts.rejects.len() < REJECTS_KEPT_MAX {
@@ -120,6 +185,11 @@ impl Sink for Feed {
         }
         self.rows.begin(change);
         match self.push(change, record) {
+            // Her deletion, too, would be remembered under her key.
+            Ok(()) if self.is_erased(record) => {
+                self.rows.undo();
+                self.counts.erased += 1;
+            }
             Ok(()) => {
                 self.rows.end();
                 match change {

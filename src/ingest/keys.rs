@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::{
-    feed::Feed,
+    feed::{Erased, Feed},
     format::{self, Halt, Reading},
 };
 use crate::{
@@ -41,10 +41,11 @@ pub async fn read_keys(
     (site, file): (&Site, &Found),
     format: FileFormat,
     (keys, dialect): (&Entity, Dialect),
+    erased: Erased,
     sender: mpsc::Sender<Batch>,
 ) -> Result<Held, Unread> {
     let reading = Reading::of(keys, None, false).map_err(Unread::Refused)?;
-    let mut feed = Feed::new(dialect, keys, Target::Stage, None, sender);
+    let mut feed = Feed::new(dialect, keys, Target::Stage, None, erased, sender);
     let (site, file) = (site.clone(), file.clone());
     let read = tokio::task::spawn_blocking(move || {
         let input = site.open(&file, format != FileFormat::Parquet).map_err(Halt::Lost)?;

@@ -12,7 +12,7 @@
 //! | `feed` | records as the store takes them; rejects |
 
 pub mod cell;
-mod feed;
+pub(crate) mod feed;
 pub mod format;
 pub mod keys;
 pub mod unit;
@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::sync::mpsc;
 
 use self::{
-    feed::{Counts, Feed},
+    feed::{Counts, Erased, Feed},
     format::{Halt, Reading},
 };
 use crate::{
@@ -84,6 +84,7 @@ impl Reader<'_> {
         let mut target = None;
         unit.iter().for_each(|file| tracing::info!(file = file.name, "reads"));
         loop {
+            let erased = Erased::of(self.store, self.place, &self.entity.name).await?;
             let mut tx = self.store.begin().await?;
             let file_no = tx.begin_file(self.place, &self.entity.name).await?;
             let mut notes: Vec<FileRead> = unit.iter().map(|file| self.note(file)).collect();
@@ -92,7 +93,7 @@ impl Reader<'_> {
             }
             let is_empty = tx.is_empty(self.place, self.entity).await?;
             let into = target.unwrap_or(if is_empty { Target::Table } else { Target::Stage });
-            let loaded = match self.load(&mut tx, unit, into, file_no).await {
+            let loaded = match self.load(&mut tx, unit, into, (file_no, &erased)).await {
                 Ok(loaded) => loaded,
                 Err(Stopped::Unfit) if into == Target::Table => {
                     // A key came twice, or a delete: what that means is decided on a stage.
@@ -108,6 +109,7 @@ impl Reader<'_> {
             };
             for (note, counts) in notes.iter_mut().zip(&loaded.counts) {
                 (note.rows, note.deleted, note.rejected) = (counts.rows, counts.deleted, counts.rejected);
+                note.erased = counts.erased;
                 note.note = (counts.ignored > 0).then(|| format!("{} columns belong to no field", counts.ignored));
             }
             let too_many = loaded.counts.iter().map(|counts| self.too_many_rejects(counts));
@@ -119,6 +121,10 @@ impl Reader<'_> {
             if let Some(message) = self.merge(&mut tx, unit, &loaded, file_no, now).await? {
                 drop(tx);
                 return self.refuse(notes, (unit.len() - 1, message), &[], now).await;
+            }
+            // Asked last, because who erases waits for it.
+            if !erased.stands(&mut tx, self.place, &self.entity.name).await? {
+                continue;
             }
             for (index, (note, counts)) in notes.iter().zip(&loaded.counts).enumerate() {
                 let no = file_no + i64::try_from(index).unwrap_or(0);
@@ -174,7 +180,13 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    async fn load(&self, tx: &mut store::Tx, unit: &[Found], target: Target, file_no: i64) -> Result<Loaded, Stopped> {
+    async fn load(
+        &self,
+        tx: &mut store::Tx,
+        unit: &[Found],
+        target: Target,
+        (file_no, erased): (i64, &Erased),
+    ) -> Result<Loaded, Stopped> {
         let failed = |e: store::Error| Stopped::Failed(Failure::Store(e));
         if target == Target::Stage {
             tx.open_stage(self.place, self.entity).await.map_err(failed)?;
@@ -184,7 +196,7 @@ impl Reader<'_> {
             .map_err(|message| Stopped::Refused(0, message))?;
         let (sender, mut batches) = mpsc::channel::<Batch>(BATCHES_WAITING);
         let numbered = self.entity.version.as_ref().map(|_| file_no);
-        let mut feed = Feed::new(self.place.dialect, self.entity, target, numbered, sender);
+        let mut feed = Feed::new(self.place.dialect, self.entity, target, numbered, erased.clone(), sender);
         let (site, format, files) = (self.site.clone(), self.source.format, unit.to_vec());
         let reading = tokio::task::spawn_blocking(move || {
             for (index, file) in files.iter().enumerate() {

@@ -202,6 +202,18 @@ impl Person {
         })
     }
 
+    /// Whether anything is kept of her.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn is_known(&self, store: &Store) -> store::Result<bool> {
+        let (namespace, dataset) = self.of();
+        let whose = Whose { namespace, dataset, key: &self.key, erased: &self.erased, addresses: &[] };
+        let known = store.history(whose, (1, 1)).await?;
+        let has_history = known.erased.is_some() || !known.messages.is_empty() || !known.consent.is_empty();
+        Ok(has_history || self.row(store).await?.is_some())
+    }
+
     async fn row(&self, store: &Store) -> store::Result<Option<Row>> {
         let ((namespace, dataset), dialect, declared) = (self.of(), store.dialect(), self.entity()?);
         let there = store.entities_there(Place { namespace, dataset, dialect }).await?;

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`history`] | what was sent and why not, what came back, what she agreed to |
 //! | [`words`] | the same for a person to read |
+//! | [`erase`] | what goes of her, and what stays as a hash |
 //!
 //! The dataset is as the store knows it declared: no manifest is at hand where somebody asks what is kept of her.
 
+pub mod erase;
 pub mod history;
 pub mod words;
 

@@ -25,7 +25,12 @@ use crate::{
         schema::{Entity, FieldType},
     },
     send::template::{Read, Template, TemplateProblem},
-    store::{consent::Objection, ledger::Topic, suppression::Asked},
+    store::{
+        consent::Objection,
+        erased::{Erasing, is_erased},
+        ledger::Topic,
+        suppression::Asked,
+    },
 };
 
 /// Names that a template may use beside the entities, with what each has.
@@ -41,6 +46,9 @@ pub const RESERVED: [(&str, &[&str]); 6] = [
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
 /// The link to the page of all that the person may choose.
 pub const PREFERENCES_URL: &str = "preferences_url";
+
+/// The reason of a message to a person who was erased on request.
+pub const ERASED: &str = "Erased";
 
 /// The column of a set that says whether the newest consent of the row's person is one.
 const GRANTED: &str = "granted";
@@ -235,7 +243,13 @@ impl MessagePlan {
     pub fn asked<'a>(&'a self, bundle: &'a Bundle, now: Timestamp) -> Asked<'a> {
         let topic = self.is_marketing.then_some(&*self.topic);
         let objection = Some(Objection { dataset: &bundle.campaign.dataset, topic, sender: &self.channel });
-        Asked { namespace: &bundle.namespace, medium: self.medium.word(), now, objection }
+        Asked {
+            namespace: &bundle.namespace,
+            medium: self.medium.word(),
+            now,
+            objection,
+            erasing: Some(erasing(bundle)),
+        }
     }
 
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
@@ -350,11 +364,23 @@ impl MessagePlan {
             cases = format!("WHEN coalesce(?, {default}) <> 1 THEN 'NoConsent' {cases}");
             parts.insert(0, Query::set_column(GRANTED));
         }
+        if let Some(of) = asked.erasing {
+            cases = format!("WHEN ? THEN '{ERASED}' {cases}");
+            parts.insert(0, is_erased(query, asked.namespace, of));
+        }
         if cases.is_empty() {
             return query.custom("CAST(NULL AS TEXT)", []);
         }
         query.custom(&format!("CASE {cases} END"), parts)
     }
+}
+
+/// Whose erasure the people of a campaign are asked for.
+pub fn erasing(bundle: &Bundle) -> Erasing<'_> {
+    let entity = &*bundle.dataset.profile.entity;
+    let source = bundle.dataset.entity(entity).and_then(|entity| entity.source.as_ref());
+    let is_in_place = source.is_some_and(|source| source.table.is_some());
+    Erasing { dataset: &bundle.campaign.dataset, entity, is_in_place }
 }
 
 /// The canonical text of a row's key, reached over to-one links; missing where there is no row.

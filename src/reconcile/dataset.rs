@@ -323,6 +323,7 @@ async fn entities(
             rows,
             files: files.files,
             rejected: files.rejected,
+            erased: files.erased,
             rejects: (files.rejected > 0).then(|| "reject".to_owned()),
             last_ingested_at: files.last_ingested.map(seconds),
             looked_at: world.store.last_look(place, name).await?.map(seconds),

@@ -249,7 +249,9 @@ pub async fn evaluate(
     };
     let select = inputs.audiences.get(&set.name).cloned().unwrap_or_default();
     let keys = ground.entity(&set.entity)?;
-    let kept = tx.replace_kept((ground.namespace, &set.name), keys, &select, (&set.definition, None)).await?;
+    let kept = tx
+        .replace_kept((ground.namespace, &set.name), keys, &select, (ground.dataset_name, &set.definition, None))
+        .await?;
     settle(&mut tx, ground, set, &kept, (began, now)).await?;
     tx.commit().await?;
     Ok(Ok(()))
@@ -339,7 +341,7 @@ pub async fn take_stage(
         select.expr_as(Expr::col(Alias::new(&**column)), Alias::new(&**key));
     }
     select.from(Alias::new("stage"));
-    tx.replace_kept((ground.namespace, &set.name), entity, &select, (&set.definition, stamp)).await
+    tx.replace_kept((ground.namespace, &set.name), entity, &select, (ground.dataset_name, &set.definition, stamp)).await
 }
 
 /// Counts what is kept of a set now: the keys that have a row, the people behind them, the keys that have none.

@@ -99,7 +99,9 @@ pub async fn plan_remainder(
     now: Timestamp,
 ) -> store::Result<Planned> {
     let shards = store.shards().await?;
-    let mut evaluation = match Evaluation::of(store.begin().await?, (bundle, plan), run, shards, now).await? {
+    let mut tx = store.begin().await?;
+    tx.hold_erased().await?;
+    let mut evaluation = match Evaluation::of(tx, (bundle, plan), run, shards, now).await? {
         Ok(evaluation) => evaluation,
         Err(held) => return held.record(store, &run.namespace).await,
     };
@@ -306,7 +308,7 @@ impl<'a> Evaluation<'a> {
         let Some(output) = step.outputs.first() else { return Ok(()) };
         let (entity, keys) = (self.entity(&output.entity)?, self.keys(&output.name));
         let name = (self.run.namespace.as_str(), save.reference.as_str());
-        self.tx.replace_kept(name, entity, &keys, ("saved", None)).await?;
+        self.tx.replace_kept(name, entity, &keys, (&self.bundle.campaign.dataset, "saved", None)).await?;
         let evaluated = self.measure(output, began).await?;
         self.tx.note_evaluated(name, &evaluated, 0, false).await?;
         Ok(())

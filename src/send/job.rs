@@ -20,7 +20,10 @@ use super::{
 use crate::{
     api::{dataset::Entity, medium::Medium},
     clock::Clock,
-    plan::{Bundle, message::MessagePlan},
+    plan::{
+        Bundle,
+        message::{ERASED, MessagePlan},
+    },
     rule::schema::FieldType,
     store::{
         self, Row, Sql, Tx,
@@ -260,10 +263,11 @@ impl Job {
         let end = |item: String, outcome: Outcome, reason: &str| {
             Ok(Err(Recorded { seq, item, outcome, reason: Some(reason.to_owned()), detail: None }))
         };
-        if now > self.expires {
+        let refusal: Option<String> = row.get(CARRIED + sending.reads.len() + sending.extras.len())?;
+        if now > self.expires && refusal.as_deref() != Some(ERASED) {
             return end(item, Outcome::Expired, "Expired");
         }
-        if let Some(reason) = row.get::<Option<String>>(CARRIED + sending.reads.len() + sending.extras.len())? {
+        if let Some(reason) = refusal {
             return end(item, Outcome::Excluded, &reason);
         }
         let address = row.get::<Option<String>>(7)?.unwrap_or_default();

@@ -76,16 +76,28 @@ pub fn keep<'a>(
         Record::Hash => {
             let row = |(seq, said): (i64, &'a Said)| {
                 let (to, locale, fields) = whole(said);
-                let text = serde_json::to_string(&(to, locale, fields))?;
-                let hash = hmac::sign(key, text.as_bytes());
-                let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-                Ok((seq, hex))
+                Ok((seq, hash(key, &serde_json::to_string(&(to, locale, fields))?)))
             };
             let messages = messages.map(row).collect::<Result<Vec<_>, serde_json::Error>>()?;
             serde_json::to_string(&Kept { template: of, messages })?
         }
     };
     Ok(Some(text))
+}
+
+fn hash(key: &hmac::Key, text: &str) -> String {
+    hmac::sign(key, text.as_bytes()).as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is kept of a group, with no more than the hash of one of its messages. None: there is no more of it.
+pub fn unsay(kept: &str, seq: i64, key: &hmac::Key) -> Option<String> {
+    let mut kept: serde_json::Value = serde_json::from_str(kept).ok()?;
+    let mut rows = kept.get_mut("messages")?.as_array_mut()?.iter_mut();
+    let row = rows.find(|row| row.get(0).and_then(serde_json::Value::as_i64) == Some(seq))?;
+    let [_, to, locale, fields @ serde_json::Value::Array(_), ..] = row.as_array()?.as_slice() else { return None };
+    let text = serde_json::to_string(&(to, locale, fields)).ok()?;
+    *row = serde_json::json!([seq, hash(key, &text)]);
+    serde_json::to_string(&kept).ok()
 }
 
 /// What is kept of one message. None: nothing, or only a hash.
@@ -138,6 +150,18 @@ mod tests {
         let rows = find(&text, 4).unwrap().fields.remove(0);
         let shown = |text: &str| minijinja::Environment::new().render_str(text, minijinja::context!(rows)).unwrap();
         assert_eq!(shown("{% for r in rows %}{{ r.film.title }}{{ r.late|default('!') }}{% endfor %}"), "Alien!");
+    }
+
+    #[test]
+    fn of_who_is_erased_the_hash_stays_and_of_the_others_all() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
+        let of = |record| keep(record, "t1", &key, [(4, &said()), (5, &said())].into_iter()).unwrap().unwrap();
+        let left = unsay(&of(Record::Fields), 4, &key).unwrap();
+        assert_eq!((find(&left, 4), find(&left, 5)), (None, Some(said())));
+        let rows = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["messages"].clone();
+        assert_eq!(rows(&left)[0], rows(&of(Record::Hash))[0], "as if it had been kept so from the start");
+        assert_eq!(unsay(&left, 4, &key), None);
+        assert_eq!(unsay(&left, 6, &key), None);
     }
 
     #[test]

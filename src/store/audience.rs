@@ -201,7 +201,7 @@ impl Tx {
         (namespace, name): (&str, &str),
         entity: &Entity,
         select: &SelectStatement,
-        (definition, stamp): (&str, Option<&str>),
+        (dataset, definition, stamp): (&str, &str, Option<&str>),
     ) -> Result<Kept> {
         self.lock_audience(namespace, name).await?;
         let table = tables::kept_table(namespace, name, &entity.name);
@@ -239,7 +239,7 @@ impl Tx {
             removed: i64::try_from(removed).unwrap_or(i64::MAX),
             unmatched: 0,
         };
-        let sql = "UPDATE audience SET table_name = $3, definition = $4, stamp = $5, added = $6, removed = $7, unmatched = 0, entity = $8 \
+        let sql = "UPDATE audience SET table_name = $3, definition = $4, stamp = $5, added = $6, removed = $7, unmatched = 0, entity = $8, dataset = $9 \
                    WHERE namespace = $1 AND name = $2";
         let sql = Sql::new(sql)
             .bind(namespace)
@@ -249,7 +249,8 @@ impl Tx {
             .bind(kept.stamp.clone())
             .bind(kept.added)
             .bind(kept.removed)
-            .bind(&kept.entity);
+            .bind(&kept.entity)
+            .bind(dataset);
         self.execute(sql).await?;
         Ok(kept)
     }

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use sea_query::Expr;
 
-use super::{Bind, Result, Row, Sql, Store, Tx, instant, keyed, ledger::Topic, micros};
+use super::{Bind, Result, Row, Sql, Store, Tx, erased, instant, keyed, ledger::Topic, micros};
 use crate::rule::Query;
 
 /// In an entry: every topic, or every channel.
@@ -192,17 +192,21 @@ impl Tx {
 
 impl Store {
     /// Appends a withdrawal to the consent log. The newest entry wins, so a file that was written before does not undo it.
-    /// `address` is the keyed hash of where the person said it.
+    /// `hash` is that of the person's key, under which it is entered if she was erased; `address` the keyed hash of where
+    /// she said it.
     pub async fn withdraw(
         &self,
         topic: Topic<'_>,
-        profile: &str,
+        (profile, hash): (&str, &str),
         address: Option<&str>,
         source: &str,
         now: Timestamp,
     ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let of = (topic.namespace, topic.dataset);
+        let is_erased = tx.is_person_erased(of, hash).await?;
         let said = Entry {
-            profile: profile.to_owned(),
+            profile: if is_erased { erased::text(hash) } else { profile.to_owned() },
             topic: topic.topic.to_owned(),
             channel: topic.channel.to_owned(),
             state: State::Withdrawn,
@@ -210,8 +214,6 @@ impl Store {
             source: source.to_owned(),
             text: None,
         };
-        let of = (topic.namespace, topic.dataset);
-        let mut tx = self.begin().await?;
         tx.put_consent(of, std::slice::from_ref(&said), now).await?;
         if let Some(address) = address {
             tx.put_opt_out(of, address, &said, now).await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_query::{Alias, ColumnDef, Expr, Index, Query, SelectStatement, Table as TableStatement, TableRef, UnionType};
 use sha2::{Digest, Sha256};
 
-use super::{Bind, Error, Result, Sql, Store, Tx};
+use super::{Bind, Error, Result, Sql, Store, Tx, erased::ERASED};
 use crate::{
     api::dataset::{Entity, FieldKind},
     rule::{Dialect, FieldType, schema::Table},
@@ -452,11 +452,14 @@ pub fn key_part(dialect: Dialect, entity: &Entity, index: usize, text: &str) -> 
         (_, Dialect::Sqlite) => format!("json_extract({text}, '$[{index}]')"),
         (_, Dialect::Postgres) => format!("(CAST({text} AS json) ->> {index})"),
     };
-    match (kind, dialect) {
+    let value = match (kind, dialect) {
         (Some(FieldKind::Integer), _) => format!("CAST({raw} AS BIGINT)"),
         (Some(FieldKind::Date), Dialect::Postgres) => format!("CAST({raw} AS DATE)"),
+        _ if entity.key.len() == 1 => return raw,
         _ => raw,
-    }
+    };
+    // What stands in the place of a key that was erased is the key of no row.
+    format!("CASE WHEN {text} LIKE '{ERASED}%' THEN NULL ELSE {value} END")
 }
 
 #[cfg(test)]

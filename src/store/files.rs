@@ -22,6 +22,8 @@ pub struct FileRead {
     /// Rows that asked for a delete.
     pub deleted: i64,
     pub rejected: i64,
+    /// Rows that were left out, because they were erased on request.
+    pub erased: i64,
     /// Why the file was refused whole, if it was.
     pub problem: Option<String>,
     /// What else is to be said of it: that a later snapshot made it needless, that columns were ignored.
@@ -63,6 +65,7 @@ pub struct Arrived {
 pub struct FileCount {
     pub files: i64,
     pub rejected: i64,
+    pub erased: i64,
     pub last_ingested: Option<Timestamp>,
     pub problem: Option<String>,
 }
@@ -74,7 +77,7 @@ fn composed(text: &str, binds: Vec<Bind>) -> Sql {
 impl Store {
     /// The files that were read for an entity.
     pub async fn files_read(&self, place: Place<'_>, entity: &str) -> Result<Vec<FileRead>> {
-        let sql = "SELECT path, stamp, shape, row_count, deleted, rejected, problem, note FROM file \
+        let sql = "SELECT path, stamp, shape, row_count, deleted, rejected, problem, note, erased FROM file \
                    WHERE namespace = $1 AND dataset = $2 AND entity = $3 ORDER BY path";
         let rows = self.fetch(composed(sql, place.key(entity))).await?;
         rows.iter()
@@ -88,18 +91,20 @@ impl Store {
                     rejected: r.get(5)?,
                     problem: r.get(6)?,
                     note: r.get(7)?,
+                    erased: r.get(8)?,
                 })
             })
             .collect()
     }
 
     pub async fn file_count(&self, place: Place<'_>, entity: &str) -> Result<FileCount> {
-        let files = "SELECT count(*), CAST(COALESCE(sum(rejected), 0) AS BIGINT), max(at_us) FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3";
+        let files = "SELECT count(*), CAST(COALESCE(sum(rejected), 0) AS BIGINT), max(at_us), CAST(COALESCE(sum(erased), 0) AS BIGINT) FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3";
         let problem = "SELECT path, problem FROM file WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND problem IS NOT NULL ORDER BY at_us DESC LIMIT 1";
         let mut found = FileCount::default();
         if let Some(row) = self.fetch_one(composed(files, place.key(entity))).await? {
             (found.files, found.rejected) = (row.get(0)?, row.get(1)?);
             found.last_ingested = row.get::<Option<i64>>(2)?.map(instant);
+            found.erased = row.get(3)?;
         }
         if let Some(row) = self.fetch_one(composed(problem, place.key(entity))).await? {
             found.problem = Some(format!("{}: {}", row.get::<String>(0)?, row.get::<String>(1)?));
@@ -222,10 +227,11 @@ impl Tx {
         now: Timestamp,
     ) -> Result<()> {
         let with = |more: Vec<Bind>| place.key(entity).into_iter().chain(more).collect::<Vec<Bind>>();
-        let sql = "INSERT INTO file (namespace, dataset, entity, path, stamp, shape, row_count, deleted, rejected, problem, note, at_us, no) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (namespace, dataset, entity, path) DO UPDATE SET \
+        let sql = "INSERT INTO file (namespace, dataset, entity, path, stamp, shape, row_count, deleted, rejected, problem, note, at_us, no, erased) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (namespace, dataset, entity, path) DO UPDATE SET \
                    stamp = excluded.stamp, shape = excluded.shape, row_count = excluded.row_count, deleted = excluded.deleted, \
-                   rejected = excluded.rejected, problem = excluded.problem, note = excluded.note, at_us = excluded.at_us, no = excluded.no";
+                   rejected = excluded.rejected, problem = excluded.problem, note = excluded.note, at_us = excluded.at_us, no = excluded.no, \
+                   erased = excluded.erased";
         let binds = with(vec![
             (&file.path).into(),
             (&file.stamp).into(),
@@ -237,6 +243,7 @@ impl Tx {
             file.note.clone().into(),
             micros(now).into(),
             no.into(),
+            file.erased.into(),
         ]);
         self.execute(composed(sql, binds)).await?;
         let clear = "DELETE FROM reject WHERE namespace = $1 AND dataset = $2 AND entity = $3 AND path = $4";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Bind, Result, Row, Sql, Store, consent::Entry, consent::State, instant};
+use super::{Bind, Result, Row, Sql, Store, Tx, consent::Entry, consent::State, instant, ledger::Part};
 use crate::rule::Dialect;
 
 /// Whose history is asked for.
@@ -100,7 +100,7 @@ fn shard(dialect: Dialect) -> &'static str {
 pub(super) fn hers(dialect: Dialect, which: &str) -> String {
     format!(
         "SELECT l.run_day, l.run_no, l.step_no, l.shard, l.seq, l.item, l.reason, r.campaign, r.name, r.mode, r.state, rc.step, \
-         rc.channel, v.topic, r.planned_us, r.revision \
+         rc.channel, v.topic, r.planned_us \
          FROM run r JOIN revision v ON v.hash = r.revision JOIN run_channel rc ON rc.run_no = r.no \
          JOIN ledger l ON l.run_day = r.run_day AND l.run_no = r.no AND l.step_no = rc.step_no AND l.shard = {} \
          WHERE r.namespace = $1 AND r.dataset = $2 AND r.retired_us IS NULL AND l.profile IN ($3, $4) {which}",
@@ -220,6 +220,11 @@ impl Store {
             let at = time(row, 6)?.unwrap_or_default();
             let n: i64 = row.get::<Option<i64>>(7)?.unwrap_or(0);
             let reason = row.get(16)?;
+            // A group's attempt is one row, also for those of it that were not to be written to.
+            let is_held = matches!(message.outcome.as_deref(), Some("Excluded" | "Expired")) && message.at == Some(at);
+            if kind == "attempt" && is_held {
+                continue;
+            }
             if kind == "attempt" {
                 message.attempts.push(Attempt { no: n, at, failure: reason });
             } else {
@@ -260,4 +265,91 @@ fn entry(row: &Row, profile: usize) -> Result<Entry> {
         source: text(row, 17)?,
         text: row.get(18)?,
     })
+}
+
+/// A message of hers in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hers {
+    pub(super) part: Part,
+    pub(super) seq: i64,
+    pub(super) item: String,
+    pub campaign: String,
+    pub(super) step: String,
+    pub run: String,
+    /// Without an outcome.
+    pub is_waiting: bool,
+}
+
+/// Which of her messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Of runs that go on.
+    Open,
+    All,
+}
+
+/// As `$1` to `$4` of [`hers`], `$6` and `$7` of [`shard`], and `$5` the most of them.
+fn listed(dialect: Dialect, which: Which) -> String {
+    let which = if which == Which::Open { "AND r.state <> 'Done'" } else { "" };
+    format!(
+        "SELECT h.run_day, h.run_no, h.step_no, h.shard, h.seq, h.item, h.campaign, h.step, h.name, CAST(CASE WHEN EXISTS \
+         (SELECT 1 FROM outcome o WHERE o.run_day = h.run_day AND o.run_no = h.run_no AND o.step_no = h.step_no AND o.shard = h.shard \
+         AND o.seq = h.seq) THEN 0 ELSE 1 END AS BIGINT) FROM ({} {which} ORDER BY l.run_no, l.step_no, l.seq LIMIT $5) h \
+         ORDER BY h.run_no, h.step_no, h.seq",
+        hers(dialect, "")
+    )
+}
+
+fn listed_one(row: &Row) -> Result<Hers> {
+    Ok(Hers {
+        part: Part::read(row)?,
+        seq: row.get(4)?,
+        item: row.get(5)?,
+        campaign: row.get(6)?,
+        step: row.get(7)?,
+        run: row.get(8)?,
+        is_waiting: row.get::<i64>(9)? == 1,
+    })
+}
+
+fn list(whose: Whose<'_>, shards: i64, most: i64) -> Vec<Bind> {
+    let of = [whose.namespace, whose.dataset, whose.key, whose.erased].map(Bind::from);
+    of.into_iter().chain([most.into(), whose.key.into(), shards.into()]).collect()
+}
+
+impl Store {
+    /// Her messages, the oldest first; at most so many.
+    pub async fn messages_of(&self, whose: Whose<'_>, which: Which, most: i64) -> Result<Vec<Hers>> {
+        let binds = list(whose, self.shards().await?, most);
+        let sql = Sql::composed(listed(self.dialect(), which), binds);
+        self.fetch(sql).await?.iter().map(listed_one).collect()
+    }
+
+    /// How many of her messages are at a provider now, or at nobody knows whose: attempted, and not known to have failed.
+    pub async fn under_way_of(&self, whose: Whose<'_>, most: i64) -> Result<i64> {
+        let sql = format!(
+            "SELECT count(*) FROM ({} AND r.state <> 'Done' ORDER BY l.run_no LIMIT $5) h JOIN attempt a ON a.run_day = h.run_day \
+             AND a.run_no = h.run_no AND a.step_no = h.step_no AND a.shard = h.shard AND h.seq BETWEEN a.first_seq AND a.last_seq \
+             WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = h.run_day AND o.run_no = h.run_no AND o.step_no = h.step_no \
+               AND o.shard = h.shard AND o.seq = h.seq) \
+             AND NOT EXISTS (SELECT 1 FROM failure f WHERE f.run_day = h.run_day AND f.run_no = h.run_no AND f.step_no = h.step_no \
+               AND f.shard = h.shard AND f.seq = h.seq AND f.attempt = a.attempt)",
+            hers(self.dialect(), "")
+        );
+        let binds = list(whose, self.shards().await?, most);
+        self.fetch_one(Sql::composed(sql, binds)).await?.map_or(Ok(0), |row| row.get(0))
+    }
+}
+
+impl Tx {
+    /// As [`Store::messages_of`].
+    pub async fn messages_of(
+        &mut self,
+        whose: Whose<'_>,
+        which: Which,
+        (most, shards): (i64, i64),
+    ) -> Result<Vec<Hers>> {
+        let sql = Sql::composed(listed(self.dialect(), which), list(whose, shards, most));
+        self.fetch(sql).await?.iter().map(listed_one).collect()
+    }
 }

@@ -164,12 +164,12 @@ impl Tx {
         self.fetch_one(sql).await?.map_or(Ok(0), |row| row.get(0))
     }
 
-    /// All SELECTs of this transaction see one moment, however long it takes.
+    /// All SELECTs of this transaction see one moment, however long it takes, and nobody is erased meanwhile.
     pub async fn freeze(&mut self) -> Result<()> {
         if self.dialect() == Dialect::Postgres {
             self.execute(Sql::new("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")).await?;
         }
-        Ok(())
+        self.hold_erased().await
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sea_query::Expr;
 
-use super::{Bind, Result, Sql, Store, Tx, consent::Objection, instant, keyed, micros};
+use super::{Bind, Result, Sql, Store, Tx, consent::Objection, erased::Erasing, instant, keyed, micros};
 use crate::{api::policy::SoftBounces, rule::Query};
 
 /// The namespace of what holds in the whole store.
@@ -80,6 +80,8 @@ pub struct Asked<'a> {
     pub now: Timestamp,
     /// Absent where only suppression is asked.
     pub objection: Option<Objection<'a>>,
+    /// Likewise.
+    pub erasing: Option<Erasing<'a>>,
 }
 
 /// Whether an address is suppressed, over a whole set.

@@ -43,7 +43,7 @@ async fn read(store: &Store, table: &str) -> i64 {
 
 async fn replace(store: &Store, ids: &[i64]) -> Kept {
     let mut tx = store.begin().await.unwrap();
-    let kept = tx.replace_kept(NAME, &person(), &keys(ids), ("d", None)).await.unwrap();
+    let kept = tx.replace_kept(NAME, &person(), &keys(ids), ("town", "d", None)).await.unwrap();
     let evaluated = Evaluated { size: ids.len() as i64, profiles: None, took_ms: 0, at: Timestamp::UNIX_EPOCH };
     tx.note_evaluated(NAME, &evaluated, 0, false).await.unwrap();
     tx.commit().await.unwrap();
@@ -54,7 +54,7 @@ async fn the_old_set_or_the_new(store: &Store) {
     let first = replace(store, &[1, 2, 3, 3]).await;
     assert_eq!((first.added, first.removed, read(store, &first.table).await), (3, 0, 3));
     let mut tx = store.begin().await.unwrap();
-    let second = tx.replace_kept(NAME, &person(), &keys(&[3, 4, 5, 6]), ("d", None)).await.unwrap();
+    let second = tx.replace_kept(NAME, &person(), &keys(&[3, 4, 5, 6]), ("town", "d", None)).await.unwrap();
     assert_eq!((second.added, second.removed), (3, 2));
     // Nobody waits for the writer, and nobody sees its half.
     assert_eq!(read(store, &first.table).await, 3);
@@ -62,7 +62,7 @@ async fn the_old_set_or_the_new(store: &Store) {
     assert_eq!(read(store, &first.table).await, 4);
     // What is given up leaves no trace.
     let mut tx = store.begin().await.unwrap();
-    tx.replace_kept(NAME, &person(), &keys(&[9]), ("e", None)).await.unwrap();
+    tx.replace_kept(NAME, &person(), &keys(&[9]), ("town", "e", None)).await.unwrap();
     drop(tx);
     let known = store.audience(NAME.0, NAME.1).await.unwrap();
     assert_eq!((known.kept.unwrap().definition, read(store, &first.table).await), ("d".to_owned(), 4));

@@ -29,6 +29,7 @@ mod file_formats;
 mod files_arrive;
 mod files_remote;
 mod film_rental;
+mod forgotten;
 mod freshness;
 mod history_export;
 mod home;

@@ -409,7 +409,7 @@ async fn what_is_suppressed_longer_wins(store: &Store) {
         until,
     };
     let holds = async |namespace, second| {
-        let asked = Asked { namespace, medium: "email", now: at(second), objection: None };
+        let asked = Asked { namespace, medium: "email", now: at(second), objection: None, erasing: None };
         store.suppression(asked, &key.of_address("ann@EXAMPLE.com ")).await.unwrap().map(|hold| hold.cause)
     };
     assert_eq!(holds("ns", 0).await, None);

@@ -296,13 +296,19 @@ fn recipient(
 
 /// The one path of to-one links from an entity to the profile; none where there are several.
 pub fn only_way(schema: &Schema, entity: &str, profile: &str) -> Option<Path> {
+    let mut ways = ways(schema, entity, profile);
+    if ways.len() == 1 { ways.pop() } else { None }
+}
+
+/// The paths of to-one links from an entity to the profile, as long as they are followed.
+pub fn ways(schema: &Schema, entity: &str, profile: &str) -> Vec<Path> {
     let start = Path { hops: vec![], field: None, entity: entity.to_owned(), is_many: false };
     if entity == profile {
-        return Some(start);
+        return vec![start];
     }
     let mut ways = vec![];
     find_ways(schema, start, profile, &mut vec![entity.to_owned()], &mut ways);
-    if ways.len() == 1 { ways.pop() } else { None }
+    ways
 }
 
 fn find_ways(schema: &Schema, path: Path, profile: &str, seen: &mut Vec<String>, ways: &mut Vec<Path>) {

@@ -29,7 +29,7 @@ use sea_query::{Alias, Expr, Query as Statement, SelectStatement, SubQueryStatem
 pub use audience::Source;
 pub use enrich::{Enrich, Enriched, Kind};
 pub use incremental::Incremental;
-pub use message::only_way;
+pub use message::{only_way, ways};
 pub use save_audience::SaveAudience;
 pub use wait::Wait;
 

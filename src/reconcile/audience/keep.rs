@@ -10,7 +10,10 @@ use super::{Action, Error, Form, Ground, LOOK_AHEAD_MAX, Looked, Object, Reason,
 use crate::{
     api::{AudienceSpec, audience::Import, dataset::FileFormat},
     files::{Found, Site},
-    ingest::keys::{self, Unread},
+    ingest::{
+        feed::Erased,
+        keys::{self, Unread},
+    },
     plan::audience::{Set, import_format},
     run::{audiences, export},
     store::{self, audience::Known, entity::Place, files::FileRead},
@@ -173,7 +176,9 @@ async fn take(
     let keys = audiences::key_entity(entity, import.key.as_deref());
     let (sender, rows) = mpsc::channel(CHUNKS_WAITING);
     let staging = audiences::stage(&world.store, ground, &keys, rows);
-    let (read, staged) = tokio::join!(keys::read_keys((site, file), format, (&keys, ground.dialect), sender), staging);
+    let erased = Erased::of(&world.store, place, &set.entity).await?;
+    let reading = keys::read_keys((site, file), format, (&keys, ground.dialect), erased.clone(), sender);
+    let (read, staged) = tokio::join!(reading, staging);
     let mut tx = staged?;
     let mut note = FileRead {
         path: file.name.clone(),
@@ -195,6 +200,9 @@ async fn take(
             tx = world.store.begin().await?;
             note.problem = Some(problem);
         }
+    }
+    if !erased.stands(&mut tx, place, &set.entity).await? {
+        return Err(Error::Internal(format!("{}: somebody was erased while it was read", file.name)));
     }
     let no = tx.begin_file(place, owner).await?;
     tx.note_file(place, owner, (&note, no), &rejects, now).await?;

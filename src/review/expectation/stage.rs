@@ -254,7 +254,7 @@ async fn fill(
         let select = keys_given(place.dialect, entity, keys);
         let name = (place.namespace, set.name.as_str());
         let mut tx = store.begin().await?;
-        tx.replace_kept(name, entity, &select, (&set.definition, None)).await?;
+        tx.replace_kept(name, entity, &select, (place.dataset, &set.definition, None)).await?;
         let size = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let evaluated = Evaluated { size, profiles: None, took_ms: 0, at: now };
         tx.note_evaluated(name, &evaluated, 0, false).await?;

@@ -1,11 +1,17 @@
 //! `ContactPolicy`: what campaigns must respect when they contact somebody. So far its suppression part.
+//!
+//! ```yaml
+//! suppression: {scope: Store, import: {url: lists/unsubscribed.csv, format: CSV}}
+//! ```
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, duration::Duration};
+use super::{NEVER_OBSERVED, access::Access, dataset::FileFormat, duration::Duration, medium::Medium};
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -41,13 +47,70 @@ pub struct ContactPolicySpec {
 /// ```yaml
 /// suppression: {scope: Store, softBounces: {count: 3, within: 14d, suppressFor: 90d}}
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suppression {
     #[serde(default)]
     pub scope: SuppressionScope,
     #[serde(default)]
     pub soft_bounces: SoftBounces,
+    /// The list of a previous tool, or of somebody else who keeps one: addresses that are written to no more, in this scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<SuppressionImport>,
+}
+
+/// A file of addresses, or a folder of them, by reference: no address stands in a manifest. Of each a keyed hash is kept.
+/// What is imported stays: an address that is on the list no more is written to again when a person lifts it.
+///
+/// ```yaml
+/// import: {url: s3://lists/unsubscribed.csv, format: CSV, column: Email, secretRef: {name: lists}}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuppressionImport {
+    /// As a Dataset's files are named: relative to the manifest's own folder, or in an object store.
+    #[schemars(length(min = 1, max = 1024))]
+    pub url: String,
+    #[serde(flatten)]
+    pub access: Access,
+    pub format: FileFormat,
+    /// The column that has the address.
+    #[serde(default = "email_column")]
+    #[schemars(length(min = 1, max = 256))]
+    pub column: String,
+    /// By what the addresses are reached.
+    #[serde(default)]
+    pub medium: ListMedium,
+    /// How often it is looked at where no file notification arrives.
+    #[serde(default = "every")]
+    pub every: Duration,
+}
+
+/// By what the addresses of a list are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ListMedium {
+    #[default]
+    Email,
+    /// Numbers as E.164 writes them.
+    Sms,
+}
+
+impl From<ListMedium> for Medium {
+    fn from(of: ListMedium) -> Self {
+        match of {
+            ListMedium::Email => Self::Email,
+            ListMedium::Sms => Self::Sms,
+        }
+    }
+}
+
+fn email_column() -> String {
+    "email".to_owned()
+}
+
+fn every() -> Duration {
+    Duration::from_secs(15 * 60)
 }
 
 /// Who writes no more to an address that was suppressed.
@@ -104,6 +167,7 @@ impl Suppression {
                 within: one.soft_bounces.within.max(other.soft_bounces.within),
                 suppress_for: one.soft_bounces.suppress_for.max(other.soft_bounces.suppress_for),
             },
+            import: None,
         };
         all.into_iter().reduce(stricter).unwrap_or_default()
     }
@@ -114,15 +178,40 @@ impl Suppression {
 pub struct ContactPolicyStatus {
     #[serde(default = "super::crd::never_observed")]
     pub observed_generation: i64,
+    /// What the import came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
+/// What was read of the lists, in all files.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportStatus {
+    pub files: i64,
+    /// Rows with an address.
+    pub rows: i64,
+    pub rejected: i64,
+    /// Rejected rows by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub reasons: BTreeMap<String, i64>,
+    /// The table that holds the rejected rows with file, line and reason, never what stood there; there if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_imported_at: Option<Time>,
+    /// What is wrong with the newest file that was refused, or why none can be looked at now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 impl Default for ContactPolicyStatus {
     fn default() -> Self {
-        Self { observed_generation: NEVER_OBSERVED, conditions: vec![] }
+        Self { observed_generation: NEVER_OBSERVED, import: None, conditions: vec![] }
     }
 }
 
@@ -136,6 +225,7 @@ mod tests {
         let store = of("{scope: Store, softBounces: {count: 7}}");
         let strict = of("{softBounces: {count: 2, within: 10d, suppressFor: 100d}}");
         let both = Suppression::strictest([store, strict]);
+        assert_eq!(both.import, None);
         assert_eq!(both.scope, SuppressionScope::Store);
         assert_eq!((both.soft_bounces.count, both.soft_bounces.within), (2, within()));
         assert_eq!(both.soft_bounces.suppress_for.to_string(), "100d");

@@ -456,7 +456,8 @@ impl Desk {
         let sent_to = kept.and_then(|kept| said::find(&kept, event.message.seq)).map(|said| said.to);
         let Some(address) = sent_to.as_ref().or(recipient.as_ref()) else { return Ok(()) };
         let hash = self.addresses.of_address(address);
-        let policy = self.pinned(run).await?.suppression;
+        let pinned = self.pinned(run).await?;
+        let policy = &pinned.suppression;
         let is_store = policy.scope == SuppressionScope::Store;
         let mut until = None;
         if is_soft {

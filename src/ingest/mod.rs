@@ -10,7 +10,9 @@
 //! | [`format`] | CSV, JSON Lines, Parquet; gzip and zstd |
 //! | [`cell`] | text as typed values |
 //! | `feed` | records as the store takes them; rejects |
+//! | [`addresses`] | lists of addresses, which are hashed as they are read |
 
+pub mod addresses;
 pub mod cell;
 pub(crate) mod feed;
 pub mod format;

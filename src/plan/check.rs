@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, DatasetSpec, MessageTemplateSpec,
+        AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, ContactPolicySpec, DatasetSpec, MessageTemplateSpec,
         campaign::CAMPAIGN_NAME_CHARS_MAX,
         channel::{MailFile, SmsChannel, Way},
         duration::Duration,
@@ -23,7 +23,7 @@ use crate::{
         medium::Medium,
         name::Label,
     },
-    files::address::check_target,
+    files::{self, address::check_target},
     rule::{Dialect, Schema, check_syntax},
     run::schedule::Timetable,
     send::{address, channel, mime, template::Template},
@@ -149,6 +149,16 @@ fn mail_file(this: &Ref, file: &MailFile) -> Vec<Finding> {
         found.push(Finding::new(this, at(wrong.field), wrong.message.replace("/x`", "`")));
     }
     found
+}
+
+pub fn policy(name: &str, spec: &ContactPolicySpec) -> Vec<Finding> {
+    let Some(import) = &spec.suppression.import else { return vec![] };
+    let this = Ref::new("ContactPolicy", name);
+    let wrong = files::address::check_source(&import.url, &import.access).err();
+    let finding = |wrong: files::address::Misaddressed| {
+        Finding::new(&this, format!("spec.suppression.import.{}", wrong.field), wrong.message).id(INVALID_ADDRESS)
+    };
+    wrong.map(finding).into_iter().collect()
 }
 
 /// Whether its variables exist is known only where a campaign uses it.

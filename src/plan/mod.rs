@@ -195,7 +195,11 @@ impl Bundle {
         let mut policies = BTreeMap::new();
         for (index, name) in campaign.policies.iter().enumerate() {
             match library.policy(name) {
-                Some(spec) => drop(policies.insert(name.to_string(), spec)),
+                Some(mut spec) => {
+                    // A list is read for whoever writes to its addresses; no run pins it.
+                    spec.suppression.import = None;
+                    policies.insert(name.to_string(), spec);
+                }
                 None => lost("ContactPolicy", name, format!("spec.policies[{index}]")),
             }
         }
@@ -243,7 +247,7 @@ impl Bundle {
 
     /// What follows from a bounce or a complaint about one of its messages.
     pub fn suppression(&self) -> Suppression {
-        Suppression::strictest(self.policies.values().map(|policy| policy.suppression))
+        Suppression::strictest(self.policies.values().map(|policy| policy.suppression.clone()))
     }
 
     /// By step, the topic under which a person allows to be told apart by her opens and clicks.

@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_millis(50);
 /// Notifications wait here while datasets are woken; more of them say nothing new.
 const WAITING: usize = 64;
 
-/// Wakes the datasets whenever something changes below the data directory, until the process ends.
+/// Wakes the datasets, and the policies with lists, whenever something changes below the data directory, until the process ends.
 ///
 /// # Errors
 /// If the operating system cannot watch it.
@@ -33,7 +33,9 @@ pub async fn watch_data(world: Arc<World>) -> notify::Result<()> {
     while changes.recv().await.is_some() {
         tokio::time::sleep(QUIET).await;
         while changes.try_recv().is_ok() {}
-        world.queue.wake(world.catalog.all(Kind::Dataset).iter().map(|o| o.key.clone()));
+        for kind in [Kind::Dataset, Kind::ContactPolicy] {
+            world.queue.wake(world.catalog.all(kind).iter().map(|o| o.key.clone()));
+        }
     }
     Ok(())
 }

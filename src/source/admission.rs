@@ -126,7 +126,7 @@ fn findings(
         }
         Spec::Channel(spec) => (check::channel(&key.name, spec), None),
         Spec::MessageTemplate(spec) => (check::template(named, spec, &library), None),
-        Spec::ContactPolicy(_) => (vec![], None),
+        Spec::ContactPolicy(spec) => (check::policy(&key.name, spec), None),
         Spec::Campaign(spec) => match check::campaign(named, spec, &library, Dialect::Sqlite) {
             Ok(campaign) => (accepted_size(&this, manifest), Some(Sound::Campaign(Box::new(campaign)))),
             Err(found) => ([found, accepted_size(&this, manifest)].concat(), None),

@@ -1,5 +1,7 @@
 //! What is remembered of files: that they were read, what was rejected, and how long it took until they could be used.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::{Bind, Result, Sql, Store, Tx, entity::Place, instant, micros};
@@ -110,6 +112,13 @@ impl Store {
             found.problem = Some(format!("{}: {}", row.get::<String>(0)?, row.get::<String>(1)?));
         }
         Ok(found)
+    }
+
+    /// How many of the rejects that are kept have which reason.
+    pub async fn reject_reasons(&self, place: Place<'_>, entity: &str) -> Result<BTreeMap<String, i64>> {
+        let sql =
+            "SELECT reason, count(*) FROM reject WHERE namespace = $1 AND dataset = $2 AND entity = $3 GROUP BY reason";
+        self.fetch(composed(sql, place.key(entity))).await?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     /// Notes that an entity's source was looked at and found.

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use sea_query::Expr;
 
 use super::{Bind, Result, Sql, Store, Tx, consent::Objection, erased::Erasing, instant, keyed, micros};
-use crate::{api::policy::SoftBounces, rule::Query};
+use crate::{
+    api::policy::SoftBounces,
+    rule::{Dialect, Query},
+};
 
 /// The namespace of what holds in the whole store.
 pub const WHOLE_STORE: &str = "*";
@@ -135,7 +138,36 @@ impl Tx {
     }
 }
 
+/// As [`SUPPRESS`], of many hashes of one list.
+fn import_sql(dialect: Dialect) -> String {
+    let hashes = match dialect {
+        Dialect::Sqlite => "SELECT DISTINCT value AS hash FROM json_each($5)",
+        Dialect::Postgres => "SELECT DISTINCT hash FROM unnest($5) AS u (hash)",
+    };
+    format!(
+        "INSERT INTO suppression (namespace, medium, hash, reason, since_us, until_us) \
+         SELECT $1, $2, l.hash, $3, $4, NULL FROM ({hashes}) l WHERE TRUE \
+         ON CONFLICT (namespace, medium, hash) DO UPDATE SET reason = excluded.reason, since_us = excluded.since_us, until_us = NULL \
+         WHERE suppression.until_us IS NOT NULL"
+    )
+}
+
 impl Store {
+    /// Suppresses the addresses of a list for good; how many of them were not suppressed so before.
+    pub async fn import_suppressions(
+        &self,
+        (namespace, medium): (&str, &str),
+        hashes: Vec<String>,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let hashes = match self.dialect() {
+            Dialect::Sqlite => serde_json::Value::from_iter(hashes).to_string().into(),
+            Dialect::Postgres => Bind::Texts(hashes.into_iter().map(Some).collect()),
+        };
+        let binds = vec![namespace.into(), medium.into(), Cause::Imported.as_str().into(), micros(now).into(), hashes];
+        self.execute(Sql::composed(import_sql(self.dialect()), binds)).await
+    }
+
     /// Suppresses addresses in a transaction of its own.
     pub async fn suppress(&self, all: &[Suppressed]) -> Result<()> {
         let mut tx = self.begin().await?;

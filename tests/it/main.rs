@@ -64,6 +64,7 @@ mod smtp_servers;
 mod stop_and_start;
 mod store_conformance;
 mod suppression;
+mod suppression_lists;
 mod tables_of_others;
 mod templates;
 mod texts_over_smpp;

@@ -5,11 +5,16 @@ use sea_query::{Alias, Expr, ExprTrait, Query as Statement};
 use super::{Row, RowView, Walker};
 use crate::{
     api::medium::Medium,
-    plan::message::MessagePlan,
+    plan::message::{ERASED, MessagePlan, erasing},
     rule::Path,
     run::engine::once_since,
     send::address,
-    store::{self, campaign::Origin, consent::State},
+    store::{
+        self,
+        campaign::Origin,
+        consent::State,
+        keyed::{Keyed, Label},
+    },
 };
 
 /// A reason that a run counts, and what is behind it.
@@ -42,25 +47,48 @@ impl Walker<'_> {
                     Some(("UnmatchedProfile", format!("no {profile} is behind it")))
                 }
                 Some(_) => Some(("Duplicate", "another row of the same person comes before it".to_owned())),
-                None => match self.sent_before(step, message, row).await? {
-                    Some(held) => Some(held),
-                    None => match self.without_consent(message, profile).await? {
-                        Some(held) => Some(held),
-                        None => match self.opted_out(message, profile, address.unwrap_or_default()).await? {
-                            Some(held) => Some(held),
-                            None => match self.without_address(message, address) {
-                                Some(held) => Some(held),
-                                None => self.suppressed(message, address.unwrap_or_default()).await?,
-                            },
-                        },
-                    },
-                },
+                None => self.held(step, message, row, (profile, address.unwrap_or_default())).await?,
             };
             let (reason, why) = held.map_or((None, None), |(reason, why)| (Some(reason.to_owned()), Some(why)));
             let row = self.called(&message.entity, &row.item);
             views.push(RowView { row, is_in: reason.is_none(), outputs: vec![], rules: vec![], reason, why });
         }
         Ok(views)
+    }
+
+    /// What holds back a message that planning lets pass but for `once`: the first of it, as a run asks.
+    async fn held(
+        &self,
+        step: &str,
+        message: &MessagePlan,
+        row: &Row,
+        (profile, address): (Option<&str>, &str),
+    ) -> store::Result<Held> {
+        if let Some(held) = self.sent_before(step, message, row).await? {
+            return Ok(Some(held));
+        }
+        if let Some(held) = self.erased(profile).await? {
+            return Ok(Some(held));
+        }
+        if let Some(held) = self.without_consent(message, profile).await? {
+            return Ok(Some(held));
+        }
+        if let Some(held) = self.opted_out(message, profile, address).await? {
+            return Ok(Some(held));
+        }
+        match self.without_address(message, Some(address)) {
+            Some(held) => Ok(Some(held)),
+            None => self.suppressed(message, address).await,
+        }
+    }
+
+    /// Who was erased on request is met only where her row is another system's.
+    async fn erased(&self, profile: Option<&str>) -> store::Result<Held> {
+        let Some((profile, secret)) = profile.zip(self.store.known_secret().await?) else { return Ok(None) };
+        let (of, namespace) = (erasing(self.bundle()), self.bundle().namespace.as_str());
+        let hash = Keyed::new(&secret, Label::Key).hash(profile);
+        let is_erased = self.store.is_erased((namespace, of.dataset), of.entity, &hash).await?;
+        Ok(is_erased.then(|| (ERASED, "erased on request".to_owned())))
     }
 
     /// Who is behind each row, and what planning excludes of them. Ranks are of all rows of the step.

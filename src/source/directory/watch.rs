@@ -64,7 +64,7 @@ pub async fn watch(folder: Arc<Folder>, world: Arc<World>, report: impl Fn(&[Dia
         }
         if changed.is_ok() {
             // A file of rows, or of an imported audience's keys, may be what changed.
-            for kind in [Kind::Dataset, Kind::Audience] {
+            for kind in [Kind::Dataset, Kind::Audience, Kind::ContactPolicy] {
                 world.queue.wake(world.catalog.all(kind).iter().map(|o| o.key.clone()));
             }
         }

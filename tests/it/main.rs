@@ -75,6 +75,6 @@ mod upgrades;
 mod validate;
 mod what_comes_back_example;
 mod what_was_said;
-mod words_kept_elsewhere;
 mod whole_history;
+mod words_kept_elsewhere;
 mod world;

@@ -26,6 +26,8 @@ use crate::{
 
 /// What stands before the hash where a key stood.
 pub(super) const ERASED: &str = "erased:";
+/// What is an erased key, and no key that begins alike: so many characters has a hash.
+pub(super) const PATTERN: &str = "erased:________________________________";
 /// Whoever sends waits behind who erases, so that one gives up soon and tries again.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
 /// The source of the entry that ends an erased person's consent.

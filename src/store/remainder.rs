@@ -6,7 +6,7 @@ use sea_query::{Alias, Expr, ExprTrait, JoinType, Query, SelectStatement};
 use super::{
     Result, Sql, Store,
     campaign::{NewRun, Run, State},
-    entity as tables,
+    entity as tables, erased,
     ledger::same,
 };
 use crate::{api::dataset::Entity, rule::Dialect};
@@ -36,6 +36,8 @@ pub fn left_by(run_no: i64, step: &str, entity: &Entity, dialect: Dialect) -> Se
     keys_at(run_no, step, entity, dialect)
         .join_as(JoinType::InnerJoin, Alias::new("outcome"), Alias::new("o"), Expr::cust(same("o")))
         .and_where(Expr::col((Alias::new("o"), Alias::new("outcome"))).eq("Cancelled"))
+        // Who was erased since is not sent to anew.
+        .and_where(Expr::cust(format!("l.item NOT LIKE '{}'", erased::PATTERN)))
         .to_owned()
 }
 

@@ -178,7 +178,7 @@ spec: {outbox: {}}
 apiVersion: campanile.dev/v1alpha1
 kind: MessageTemplate
 metadata: {name: hello}
-spec: {email: {subject: "Your order {{ order.nr }}", text: "Dear {{ who.person.name }}"}}
+spec: {email: {subject: "Your order {{ order.nr }}", text: "Dear {{ who.name }}"}}
 ---
 apiVersion: campanile.dev/v1alpha1
 kind: MessageTemplate

@@ -355,6 +355,7 @@ async fn the_rest_of_a_run_is_sent_anew_without_who_was_erased() {
         until_true("what waits", PATIENCE, || status("waits")["totals"]["waiting"] == 3).await.unwrap();
         assert_eq!(place.call(&["forget", "2", "--yes"]).code, 0);
         assert_eq!(place.call(&["rerun", "waits", "--remaining"]).code, 0);
+        until_true("the run to end", PATIENCE, || status("waits")["completedAt"].is_string()).await.unwrap();
         assert_eq!(place.call(&["start", "--channel", "out"]).code, 0);
         until_true("the rest", PATIENCE, || status("waits-r2")["completedAt"].is_string()).await.unwrap();
         assert_eq!(status("waits-r2")["totals"]["sent"], 2, "{}", status("waits-r2"));

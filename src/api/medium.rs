@@ -1,5 +1,27 @@
 //! By what a message reaches a person, whoever carries it.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// By what people are written to, where an author says it in a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Written {
+    #[default]
+    Email,
+    /// Numbers as E.164 writes them.
+    Sms,
+}
+
+impl From<Written> for Medium {
+    fn from(by: Written) -> Self {
+        match by {
+            Written::Email => Self::Email,
+            Written::Sms => Self::Sms,
+        }
+    }
+}
+
 /// People consent to a topic by medium, and have an address for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Medium {

@@ -11,7 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NEVER_OBSERVED, access::Access, dataset::FileFormat, duration::Duration, medium::Medium};
+use super::{NEVER_OBSERVED, access::Access, dataset::FileFormat, duration::Duration, medium::Written};
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -80,29 +80,10 @@ pub struct SuppressionImport {
     pub column: String,
     /// By what the addresses are reached.
     #[serde(default)]
-    pub medium: ListMedium,
+    pub medium: Written,
     /// How often it is looked at where no file notification arrives.
     #[serde(default = "every")]
     pub every: Duration,
-}
-
-/// By what the addresses of a list are reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ListMedium {
-    #[default]
-    Email,
-    /// Numbers as E.164 writes them.
-    Sms,
-}
-
-impl From<ListMedium> for Medium {
-    fn from(of: ListMedium) -> Self {
-        match of {
-            ListMedium::Email => Self::Email,
-            ListMedium::Sms => Self::Sms,
-        }
-    }
 }
 
 fn email_column() -> String {

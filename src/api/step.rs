@@ -21,7 +21,7 @@ pub use flow::{Case, Choose, Join, TimeOfDay, Wait};
 pub use share::Share;
 pub use targeting::{
     AudienceStep, Branch, ChangeEntity, Deduplicate, Direction, Enrich, Incremental, Intersect, Keep, Match, Prefer,
-    Progress, Random, SaveAudience, Shape, Split, Subtract, Union,
+    Progress, Random, SaveAudience, Shape, Split, Subtract, Unconfirmed, Union,
 };
 
 use super::{medium::Medium, name::Label};
@@ -47,6 +47,7 @@ pub struct Step {
 #[serde(rename_all = "camelCase")]
 pub enum Activity {
     Audience(AudienceStep),
+    Unconfirmed(Unconfirmed),
     Incremental(Incremental),
     Match(Match),
     ChangeEntity(ChangeEntity),
@@ -72,6 +73,7 @@ impl Activity {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Audience(_) => "audience",
+            Self::Unconfirmed(_) => "unconfirmed",
             Self::Incremental(_) => "incremental",
             Self::Match(_) => "match",
             Self::ChangeEntity(_) => "changeEntity",

@@ -7,7 +7,7 @@
 //!   requires: Confirmed
 //!   consent: {email: {field: newsletter, changedAt: newsletter_at}}
 //! ```
-//! Until then the consent is `Pending`. Nothing sends the link yet (see [`Links`]). A look changes nothing, so that no scanner of a mailbox confirms for anybody.
+//! Until then the consent is `Pending`. The activity `unconfirmed` finds whom to ask, and `{{ confirm_url }}` is the link. A look changes nothing, so that no scanner of a mailbox confirms for anybody.
 
 use axum::{
     Router,

@@ -230,6 +230,7 @@ impl Graph {
         let takes_input = !matches!(
             declared.activity,
             Activity::Audience(_)
+                | Activity::Unconfirmed(_)
                 | Activity::Union(_)
                 | Activity::Intersect(_)
                 | Activity::Subtract(_)
@@ -342,6 +343,12 @@ impl Graph {
 /// What was added to the rows of the inputs is still there in an output of the same entity. The name that two mean
 /// differently is an error.
 fn carry(output: &mut Output, inputs: &[Output]) -> Result<(), String> {
+    // Whoever else is among them has nothing to confirm.
+    let same =
+        |first: &&Output| inputs.iter().all(|input| (&input.asking, &input.entity) == (&first.asking, &output.entity));
+    if let Some(first) = inputs.first().filter(same) {
+        output.asking = output.asking.take().or_else(|| first.asking.clone());
+    }
     for enriched in inputs.iter().filter(|input| input.entity == output.entity).flat_map(|input| &input.enriched) {
         match output.enriched.iter().find(|known| known.name == enriched.name) {
             None => output.enriched.push(enriched.clone()),

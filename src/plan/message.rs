@@ -17,7 +17,10 @@ pub use self::{
     extra::{Element, Extra, Held},
     letters::misfits,
 };
-use super::{Bundle, Finding, Ref, activity::Enriched};
+use super::{
+    Bundle, Finding, Ref,
+    activity::{Asking, Enriched},
+};
 use crate::{
     api::{channel::Tracks, duration::Duration, medium::Medium, step::Record},
     rule::{
@@ -26,7 +29,7 @@ use crate::{
     },
     send::template::{Read, Template, TemplateProblem},
     store::{
-        consent::Objection,
+        consent::{Objection, is_settled},
         erased::{Erasing, is_erased},
         ledger::Topic,
         suppression::Asked,
@@ -34,18 +37,21 @@ use crate::{
 };
 
 /// Names that a template may use beside the entities, with what each has.
-pub const RESERVED: [(&str, &[&str]); 6] = [
+pub const RESERVED: [(&str, &[&str]); 7] = [
     ("campaign", &["name"]),
     ("run", &["name"]),
     ("sender", &["name", "address"]),
     ("now", &[]),
     (UNSUBSCRIBE_URL, &[]),
     (PREFERENCES_URL, &[]),
+    (CONFIRM_URL, &[]),
 ];
 /// The link by which the person withdraws from the campaign's topic.
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
 /// The link to the page of all that the person may choose.
 pub const PREFERENCES_URL: &str = "preferences_url";
+/// The link by which the person says yes to what she asked for; of messages to those whom `unconfirmed` found.
+pub const CONFIRM_URL: &str = "confirm_url";
 
 /// The reason of a message to a person who was erased on request.
 pub const ERASED: &str = "Erased";
@@ -88,6 +94,8 @@ pub struct MessagePlan {
     pub extras: Vec<Extra>,
     pub topic: String,
     pub is_marketing: bool,
+    /// What its people are asked to confirm.
+    pub asking: Option<Asking>,
     /// What holds where no consent is recorded.
     pub is_in_by_default: bool,
     pub once: Once,
@@ -173,8 +181,17 @@ fn resolve(read: &Read, scope: &Scope<'_>) -> Result<Option<Column>, Wrong> {
         name if name == scope.profile => scope.recipient.clone(),
         _ => {
             let added = extra::names(scope.enriched);
-            let known =
-                [scope.item, scope.profile, "campaign", "run", "sender", "now", UNSUBSCRIBE_URL, PREFERENCES_URL];
+            let known = [
+                scope.item,
+                scope.profile,
+                "campaign",
+                "run",
+                "sender",
+                "now",
+                UNSUBSCRIBE_URL,
+                PREFERENCES_URL,
+                CONFIRM_URL,
+            ];
             let known = known.into_iter().chain(added.iter().map(String::as_str));
             let hint = nearest(first, known).map(|near| format!("did you mean `{near}`?"));
             let profile = if scope.profile == scope.item { String::new() } else { format!("{}, ", scope.profile) };
@@ -363,6 +380,12 @@ impl MessagePlan {
             let default = i64::from(self.is_in_by_default);
             cases = format!("WHEN coalesce(?, {default}) <> 1 THEN 'NoConsent' {cases}");
             parts.insert(0, Query::set_column(GRANTED));
+        }
+        if let (Some(asking), Some(of)) = (&self.asking, asked.erasing) {
+            // She may have said yes, or that it was not her, since.
+            cases = format!("WHEN ? THEN 'NoConsent' {cases}");
+            let topic = (asking.topic.as_str(), asking.medium.word());
+            parts.insert(0, is_settled(query, (asked.namespace, of.dataset), topic));
         }
         if let Some(of) = asked.erasing {
             cases = format!("WHEN ? THEN '{ERASED}' {cases}");

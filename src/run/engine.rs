@@ -30,6 +30,7 @@ use crate::{
         audience::Evaluated,
         campaign::{Origin, Run, State, StepCount, StepState},
         entity::work_table,
+        ledger::Topic,
         planning::{ChannelStep, Column},
         remainder::left_by,
     },
@@ -339,7 +340,11 @@ impl<'a> Evaluation<'a> {
             campaigns: &self.bundle.names(),
             shards: self.shards,
         };
-        self.tx.plan_channel(&channel, &entries, self.now).await
+        self.tx.plan_channel(&channel, &entries, self.now).await?;
+        let Some(asking) = message.asking.as_ref().filter(|_| self.run.mode == "Live") else { return Ok(()) };
+        let (namespace, dataset) = (&*self.bundle.namespace, &*self.bundle.campaign.dataset);
+        let topic = Topic { namespace, dataset, topic: &asking.topic, channel: asking.medium.word() };
+        self.tx.put_confirmations(topic, (self.run.run_day, self.run.no, step_no), self.now).await
     }
 
     /// What the run `of` left: in each channel step those who waited, with what templates read of them, and whatever stood

@@ -22,14 +22,14 @@ use super::{
 use crate::{
     api::medium::Medium,
     feedback::{
-        preferences,
+        confirm, preferences,
         reference::{self, Reference, ReferenceKey},
         track::Tracker,
         unsubscribe::{Links, Subscription},
     },
     plan::{
         Bundle, Plan,
-        message::{MessagePlan, PREFERENCES_URL, UNSUBSCRIBE_URL},
+        message::{CONFIRM_URL, MessagePlan, PREFERENCES_URL, UNSUBSCRIBE_URL},
     },
     store::{self, campaign::Run},
 };
@@ -87,6 +87,8 @@ pub struct Letter {
     words: Vec<Value>,
     /// Where people choose; absent where the template does not say it.
     pages: Option<preferences::Links>,
+    /// Where people confirm what they asked for; absent where they are not asked.
+    asks: Option<confirm::Links>,
     /// Where people withdraw; absent where there is nothing to withdraw from, or nowhere to.
     links: Option<Links>,
     /// The run's part of a message's reference.
@@ -128,6 +130,7 @@ impl Letter {
         let mut names: Vec<Vec<&str>> = names.map(|names| names.iter().map(String::as_str).collect()).collect();
         names.push(vec![UNSUBSCRIBE_URL]);
         names.push(vec![PREFERENCES_URL]);
+        names.push(vec![CONFIRM_URL]);
         let mut words = vec![];
         let mut word = |name: Vec<&'static str>, value: &str| {
             names.push(name);
@@ -155,6 +158,10 @@ impl Letter {
             let of = (&*bundle.namespace, &*bundle.campaign.dataset);
             preferences::Links::new(url, of, sending.medium.word(), secret)
         });
+        let asks = spec.public_url.as_ref().zip(sending.asking.as_ref()).map(|(url, asking)| {
+            let of = (&*bundle.namespace, &*bundle.campaign.dataset);
+            confirm::Links::new(url, of, (&asking.topic, asking.medium.word()), secret)
+        });
         let template = bundle.campaign.steps.get(usize::try_from(step_no).unwrap_or(usize::MAX));
         let template = template.and_then(|step| step.activity.template()).and_then(|name| bundle.templates.get(name));
         let urgency =
@@ -176,6 +183,7 @@ impl Letter {
             names,
             words,
             pages,
+            asks,
             links,
             mark,
             references,
@@ -246,9 +254,13 @@ impl Letter {
             Purpose::Send => pages.to(profile, &said.to, said.locale.as_deref()),
             Purpose::Preview | Purpose::Proof => pages.specimen(),
         });
-        let mut values = Vec::with_capacity(said.fields.len() + 2 + self.words.len());
+        let ask = self.asks.as_ref().zip(profile).map(|(asks, profile)| match self.purpose {
+            Purpose::Send => asks.to(profile, said.locale.as_deref()),
+            Purpose::Preview | Purpose::Proof => asks.specimen(),
+        });
+        let mut values = Vec::with_capacity(said.fields.len() + 3 + self.words.len());
         values.extend(said.fields.iter().cloned());
-        values.extend([&link, &page].map(|link| link.as_deref().map_or(Value::UNDEFINED, Value::from)));
+        values.extend([&link, &page, &ask].map(|link| link.as_deref().map_or(Value::UNDEFINED, Value::from)));
         values.extend(self.words.iter().cloned());
         let mut words = sending.template.render(said.locale.as_deref(), &seen::context(&self.names, values))?;
         if let Some(tracker) = self.tracker.as_ref().filter(|_| self.purpose == Purpose::Send)

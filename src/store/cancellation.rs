@@ -39,6 +39,7 @@ impl Store {
         for text in [
             TALLY_CANCELLED,
             FREE_CANCELLED,
+            UNASK_CANCELLED,
             "DELETE FROM deferred WHERE run_day = $1 AND run_no = $2",
             "DELETE FROM batch WHERE run_day = $1 AND run_no = $2",
             "UPDATE claim_cursor SET next_seq = planned WHERE run_day = $1 AND run_no = $2",
@@ -68,3 +69,8 @@ const FREE_CANCELLED: &str = "DELETE FROM once_fence WHERE run_no = $2 AND EXIST
     JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
     JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
     WHERE l.run_day = $1 AND l.run_no = $2 AND l.item = once_fence.item AND rc.step = once_fence.step AND o.outcome = 'Cancelled')";
+
+/// Who was not asked to confirm after all.
+const UNASK_CANCELLED: &str = "DELETE FROM confirmation WHERE run_no = $2 AND EXISTS (SELECT 1 FROM ledger l \
+    JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
+    WHERE l.run_day = $1 AND l.run_no = $2 AND l.profile = confirmation.profile AND o.outcome = 'Cancelled')";

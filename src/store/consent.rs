@@ -46,6 +46,29 @@ pub fn sender(medium: &str, channel: &str) -> String {
     format!("{medium}:{channel}")
 }
 
+/// The profiles who asked for a topic by a medium (`?`: namespace, dataset, topic, channel) since an instant, said nothing
+/// newer of it, and were not asked yet.
+pub const UNCONFIRMED: &str = "SELECT c.profile FROM consent c WHERE c.namespace = ? AND c.dataset = ? AND c.topic = ? AND c.channel = ? \
+    AND c.state = 'Pending' AND c.at_us >= ? \
+    AND NOT EXISTS (SELECT 1 FROM consent n WHERE n.namespace = c.namespace AND n.dataset = c.dataset AND n.profile = c.profile \
+      AND n.topic IN (c.topic, '*') AND n.channel IN (c.channel, '*') \
+      AND (n.at_us > c.at_us OR (n.at_us = c.at_us AND n.state > c.state))) \
+    AND NOT EXISTS (SELECT 1 FROM confirmation a WHERE a.namespace = c.namespace AND a.dataset = c.dataset AND a.profile = c.profile \
+      AND a.topic = c.topic AND a.channel = c.channel AND a.at_us = c.at_us)";
+
+/// Whether the newest that the person `profile` of a row said of a topic is no request that waits for her yes.
+pub fn is_settled(query: &Query<'_>, (namespace, dataset): (&str, &str), (topic, medium): (&str, &str)) -> Expr {
+    let [namespace, dataset, topic, medium] =
+        [namespace, dataset, topic, medium].map(|text| Expr::val(text.to_owned()));
+    query.custom(
+        &format!(
+            "coalesce((SELECT said.state FROM consent said WHERE said.namespace = ? AND said.dataset = ? AND said.profile = ? \
+             AND said.topic IN (?, '{ALL}') AND said.channel IN (?, '{ALL}') ORDER BY said.at_us DESC, said.state DESC LIMIT 1), '') <> 'Pending'"
+        ),
+        [namespace, dataset, Query::set_column("profile"), topic, medium],
+    )
+}
+
 /// What may have been withdrawn under an address.
 #[derive(Clone, Copy, Debug)]
 pub struct Objection<'a> {
@@ -187,6 +210,26 @@ impl Tx {
     /// As [`Store::newest_consent`].
     pub async fn newest_consent(&mut self, topic: Topic<'_>, profile: &str) -> Result<Option<Entry>> {
         self.fetch_one(newest(topic, profile)).await?.as_ref().map(Entry::read).transpose()
+    }
+}
+
+impl Tx {
+    /// Notes that the people of a channel step of a run are asked to confirm what they asked for.
+    pub async fn put_confirmations(
+        &mut self,
+        topic: Topic<'_>,
+        (run_day, run_no, step_no): (i64, i64, i64),
+        now: Timestamp,
+    ) -> Result<()> {
+        let sql = "INSERT INTO confirmation (namespace, dataset, profile, topic, channel, at_us, asked_us, run_no) \
+                   SELECT DISTINCT c.namespace, c.dataset, c.profile, c.topic, c.channel, c.at_us, CAST($8 AS BIGINT), l.run_no \
+                   FROM ledger l JOIN consent c ON c.namespace = $1 AND c.dataset = $2 AND c.topic = $3 AND c.channel = $4 \
+                     AND c.profile = l.profile AND c.state = 'Pending' \
+                   WHERE l.run_day = $5 AND l.run_no = $6 AND l.step_no = $7 AND l.reason IS NULL ON CONFLICT DO NOTHING";
+        let of = [topic.namespace, topic.dataset, topic.topic, topic.channel].map(Bind::from);
+        let numbers = [run_day, run_no, step_no, micros(now)].map(Bind::from);
+        self.execute(Sql::composed(sql.to_owned(), of.into_iter().chain(numbers).collect())).await?;
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ mod consent_over_time;
 mod crashes;
 mod direct_mail;
 mod distribution;
+mod double_opt_in;
 mod doubt;
 mod editor_schemas;
 mod edits_while_watching;

@@ -10,6 +10,7 @@ use super::Share;
 use crate::api::{
     audience::Parameter,
     duration::Duration,
+    medium::Written,
     name::{Label, Word},
 };
 
@@ -35,6 +36,24 @@ pub struct AudienceStep {
     /// The output of the entity's rows that are not in the audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Label>,
+}
+
+/// The people who asked for a topic that `requires: Confirmed`, and were not asked yet whether it was them. What is sent to
+/// them has `{{ confirm_url }}`, where they say yes; each is asked once for each time that they asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unconfirmed {
+    pub topic: Label,
+    /// By what they are to hear of it, and are asked.
+    #[serde(default)]
+    pub medium: Written,
+    /// Who asked longer ago is not asked any more.
+    #[serde(default = "week")]
+    pub within: Duration,
+}
+
+fn week() -> Duration {
+    Duration::from_hours(7 * 24)
 }
 
 /// Only rows that no earlier run of this campaign took at this step. They are reserved while the run works; a run that

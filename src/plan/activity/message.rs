@@ -94,6 +94,11 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
             return Err(found);
         }
     };
+    let asking = place.inputs.first().and_then(|input| input.asking.clone());
+    if asking.as_ref().is_some_and(|asking| asking.medium != medium) {
+        let message = format!("those who are asked are to be asked by {}", asking.map_or("", |a| a.medium.word()));
+        return Err(vec![place.finding(word, "template", message).hint("say `medium` in the step `unconfirmed`")]);
+    }
     let Ways { recipient, to, lines, locale } = ways;
     let default_expiry = if is_marketing { EXPIRES_MARKETING } else { EXPIRES_TRANSACTIONAL };
     let plan = MessagePlan {
@@ -113,7 +118,9 @@ pub fn compile(medium: Medium, step: &MessageStep, place: &Place<'_>) -> Result<
         topic: bundle.campaign.topic.to_string(),
         is_marketing,
         is_in_by_default: consent.is_some_and(|c| c.default == crate::api::dataset::ConsentDefault::OptedIn),
-        once: once(step),
+        // Whom to ask is decided by what she asked for, not by whether she was ever asked.
+        once: if asking.is_some() && step.once.is_none() { Once::Never } else { once(step) },
+        asking,
         expires_after: step.expires_after.unwrap_or(default_expiry),
         throttle: step.throttle.map(|t| t.per_second),
         record: step.record,
@@ -222,7 +229,8 @@ fn said(
     let profile = &*bundle.dataset.profile.entity;
     let scope = message::Scope { schema, item: &entity.name, profile, recipient, enriched };
     let (reads, extras) = message::resolve_reads(template.reads(), &scope)?;
-    let links = [message::UNSUBSCRIBE_URL, message::PREFERENCES_URL];
+    let links = [message::UNSUBSCRIBE_URL, message::PREFERENCES_URL, message::CONFIRM_URL];
+    let asking = place.inputs.first().and_then(|input| input.asking.as_ref());
     for read in template.reads().iter().filter(|read| links.iter().any(|link| read.names == [*link])) {
         let finding = |text: &str, hint: &str| {
             let owner = Ref::new("MessageTemplate", &read.owner);
@@ -232,6 +240,10 @@ fn said(
         if !is_marketing && read.names == [message::UNSUBSCRIBE_URL] {
             let text = "a Transactional topic has nothing to unsubscribe from";
             return Err(finding(text, "leave the link out, or give the campaign a Marketing topic"));
+        }
+        if asking.is_none() && read.names == [message::CONFIRM_URL] {
+            let text = "these people have nothing to confirm";
+            return Err(finding(text, "write it for a step behind `unconfirmed`, which finds those who do"));
         }
         if bundle.channels.get(&*step.channel).is_some_and(|channel| channel.public_url.is_none()) {
             let text = format!("channel `{}` has no `publicUrl`, so there is no link", step.channel);

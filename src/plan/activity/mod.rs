@@ -19,6 +19,7 @@ mod save_audience;
 mod split;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use enrich::{Enrich, Enriched, Kind};
 pub use incremental::Incremental;
 pub use message::{only_way, ways};
 pub use save_audience::SaveAudience;
+pub use unconfirmed::{Asking, Unconfirmed};
 pub use wait::Wait;
 
 use super::{Bundle, Finding, MISSING_REFERENCE, Ref, audience::Sets, message::MessagePlan};
@@ -100,6 +102,8 @@ pub struct Output {
     pub columns: Vec<(String, FieldType)>,
     /// What `enrich` steps added on the way.
     pub enriched: Vec<Enriched>,
+    /// What its people are to confirm.
+    pub asking: Option<Asking>,
 }
 
 impl Output {
@@ -112,6 +116,7 @@ impl Output {
             is_unused: false,
             columns: vec![],
             enriched: vec![],
+            asking: None,
         }
     }
 
@@ -130,6 +135,7 @@ impl Output {
 /// A compiled activity.
 pub enum Compiled {
     Audience(audience::Audience),
+    Unconfirmed(Unconfirmed),
     Incremental(Incremental),
     Match(matching::Match),
     ChangeEntity(change_entity::ChangeEntity),
@@ -223,6 +229,7 @@ pub(super) fn named_audience(name: &str, entity: &str, own: BTreeMap<String, Par
 pub fn compile(activity: &Activity, place: &Place<'_>) -> Result<(Compiled, Vec<Output>), Vec<Finding>> {
     match activity {
         Activity::Audience(step) => audience::compile(step, place),
+        Activity::Unconfirmed(step) => unconfirmed::compile(step, place),
         Activity::Incremental(step) => incremental::compile(step, place),
         Activity::Match(step) => matching::compile(step, place),
         Activity::ChangeEntity(step) => change_entity::compile(step, place),
@@ -248,6 +255,7 @@ impl Compiled {
     pub fn selects(&self, ground: &Ground<'_>) -> Selects {
         match self {
             Self::Audience(audience) => audience.selects(ground),
+            Self::Unconfirmed(unconfirmed) => unconfirmed.selects(ground),
             Self::Incremental(incremental) => incremental.selects(ground),
             Self::Match(matching) => matching.selects(ground),
             Self::ChangeEntity(change) => change.selects(ground),

@@ -79,7 +79,7 @@ fn same_people(look: &mut Look<'_>, key: &Key, campaign: &Campaign) {
         Compiled::Message(message) => matches!(message.once, Once::BySchedule | Once::Never),
         _ => false,
     });
-    let is_narrowed = steps().any(|step| matches!(step, Compiled::Incremental(_)));
+    let is_narrowed = steps().any(|step| matches!(step, Compiled::Incremental(_) | Compiled::Unconfirmed(_)));
     if starts > STARTS_A_WEEK_MAX && again && !is_narrowed && !changes_by_itself(campaign) {
         let message = format!("this comes {starts} times a week, for the same people each time");
         let hint = "say `once` in the channel step, add `incremental`, or let the rule ask about `now` or `messages`";

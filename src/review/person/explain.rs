@@ -31,6 +31,7 @@ impl Walker<'_> {
                 };
                 put(view, rules);
             }
+            Compiled::Unconfirmed(_) => leave(view, "nothing that she asked for waits for her yes, or she was asked"),
             Compiled::Split(split) => {
                 let names = step.outputs.iter().map(|output| output.name.rsplit('.').next().unwrap_or_default());
                 for (name, (rule, is_limited)) in names.zip(split.branches()) {

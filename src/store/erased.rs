@@ -270,6 +270,9 @@ impl Tx {
         for forget in [
             "UPDATE outcome SET detail = NULL WHERE OF_PART AND seq = $5 AND detail IS NOT NULL",
             "UPDATE message_event SET url = NULL WHERE OF_PART AND seq = $5 AND url IS NOT NULL",
+            // When its file is sealed she is left out of it; one that is sealed takes its rows along.
+            "UPDATE mailing_row SET cells = '[]' WHERE OF_PART AND seq = $5 AND NOT EXISTS (SELECT 1 FROM mailing m \
+             WHERE m.run_day = $1 AND m.run_no = $2 AND m.step_no = $3 AND m.sealed_us IS NOT NULL)",
         ] {
             self.execute(of(forget, vec![])).await?;
         }

@@ -333,7 +333,10 @@ impl Store {
              WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.run_day = h.run_day AND o.run_no = h.run_no AND o.step_no = h.step_no \
                AND o.shard = h.shard AND o.seq = h.seq) \
              AND NOT EXISTS (SELECT 1 FROM failure f WHERE f.run_day = h.run_day AND f.run_no = h.run_no AND f.step_no = h.step_no \
-               AND f.shard = h.shard AND f.seq = h.seq AND f.attempt = a.attempt)",
+               AND f.shard = h.shard AND f.seq = h.seq AND f.attempt = a.attempt) \
+             AND NOT EXISTS (SELECT 1 FROM mailing_row x JOIN mailing m ON m.run_day = x.run_day AND m.run_no = x.run_no \
+               AND m.step_no = x.step_no AND m.sealed_us IS NULL WHERE x.run_day = h.run_day AND x.run_no = h.run_no \
+               AND x.step_no = h.step_no AND x.shard = h.shard AND x.seq = h.seq)",
             hers(self.dialect(), "")
         );
         let binds = list(whose, self.shards().await?, most);

@@ -519,7 +519,7 @@ pub struct EntityStatus {
     pub files: i64,
     pub rejected: i64,
     /// Rows in all files that were left out, because they were erased on request (`campanile forget`).
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub erased: i64,
     /// The table that holds the rejected rows with file, line and reason; there if any are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -538,7 +538,7 @@ pub struct EntityStatus {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_none(count: &i64) -> bool {
+fn is_zero(count: &i64) -> bool {
     *count == 0
 }
 

@@ -97,7 +97,7 @@ fn words(report: &Report) -> String {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let (folder, named) = (outbox(), named.join(", "));
         left.push(format!(
-            "what was delivered, at its recipients and providers; of runs into an outbox the files under {}: {named}{more}",
+            "what was delivered, at its recipients and providers, files of letters among it; of runs into an outbox the files under {}: {named}{more}",
             folder.display()
         ));
     }

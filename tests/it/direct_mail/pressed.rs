@@ -330,7 +330,7 @@ async fn who_withdraws_or_is_suppressed_before_the_seal_is_not_in_the_file() {
         let mut scene = Scene::on(&url, "run", "").await;
         scene.collected().await;
         assert_eq!(scene.counts().await.totals.waiting, PEOPLE);
-        scene.store.withdraw(topic(), "7", None, "link", scene.clock.now()).await.unwrap();
+        scene.store.withdraw(topic(), ("7", ""), None, "link", scene.clock.now()).await.unwrap();
         let place = entity::Place { namespace: "ns", dataset: "town", dialect: scene.store.dialect() };
         let gone: &'static str = format!("UPDATE {} SET street = NULL WHERE id = 9", place.table_name("person")).leak();
         scene.store.execute(Sql::new(gone)).await.unwrap();

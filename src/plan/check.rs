@@ -92,6 +92,11 @@ pub fn channel(name: &str, spec: &ChannelSpec) -> Vec<Finding> {
         let finding = Finding::new(&this, format!("spec.http.{}", wrong.path), wrong.message);
         Finding { span: wrong.span, hint: wrong.hint, ..finding }
     }));
+    let has_segments = spec.way().medium().is_none_or(|medium| medium == Medium::Sms);
+    if !has_segments && spec.price.as_ref().is_some_and(|price| price.per_segment.is_some()) {
+        let hint = "say `perMessage`";
+        found.push(Finding::new(&this, "spec.price.perSegment", "only texts have segments").hint(hint));
+    }
     if spec.callbacks.is_some() && spec.public_url.is_none() {
         let message = "callbacks need `publicUrl`: where `--listen` is reached from outside";
         found.push(Finding::new(&this, "spec.callbacks", message));

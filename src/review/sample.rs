@@ -25,6 +25,7 @@ use crate::{
         letter::{Letter, Occasion, Purpose},
         mime::dkim::Signer,
         said::Said,
+        segments::Extent,
         template,
     },
     store::{self, Sql, Store},
@@ -51,6 +52,9 @@ pub struct Sample {
     pub html: Option<String>,
     /// Of the whole message as it leaves, without a signature.
     pub size_bytes: usize,
+    /// Of a text: its alphabet and its segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extent: Option<Extent>,
     #[serde(skip)]
     pub file: Vec<u8>,
     /// What such files are called behind their dot.
@@ -181,7 +185,7 @@ impl Sampler {
         let locale = locale.map(str::to_owned).or_else(|| about.locale.clone());
         let sample = if self.mask.is_lifted() {
             let to = about.address.as_deref().map(str::trim).filter(|to| address::is_fit(message.medium, to));
-            let said = Said { locale, ..about.said_to(to.unwrap_or(address::nobodys(message.medium))) };
+            let said = Said { locale: locale.clone(), ..about.said_to(to.unwrap_or(address::nobodys(message.medium))) };
             self.write(&letter, message, &said)
         } else {
             let veiled = |veil| Said {
@@ -193,7 +197,17 @@ impl Sampler {
             self.write(&letter, message, &veiled(Veil::Dots))
                 .or_else(|_| self.write(&letter, message, &veiled(Veil::Plain)))
         };
-        Ok(Sample { who: self.mask.text(&about.item), ..sample? })
+        let sample = sample?;
+        // What stands in the place of a person's values is not what decides for an alphabet. They do, and none of them is told.
+        let extent = match (&sample.extent, self.mask.is_lifted()) {
+            (Some(_), false) => {
+                let said = Said { locale, ..about.said_to(address::nobodys(message.medium)) };
+                let written = self.write(&letter, message, &said);
+                written.ok().and_then(|sample| sample.extent).map(|extent| Extent { decided_by: None, ..extent })
+            }
+            (extent, _) => extent.clone(),
+        };
+        Ok(Sample { who: self.mask.text(&about.item), extent, ..sample })
     }
 
     fn write(&self, letter: &Letter, message: &MessagePlan, said: &Said) -> Result<Sample, String> {
@@ -210,6 +224,10 @@ impl Sampler {
             text: written.words.text().map(Cow::into_owned),
             html: written.words.html().map(str::to_owned),
             size_bytes: file.len(),
+            extent: match &written.words {
+                template::Words::Text(text) => Some(Extent::of(text)),
+                _ => None,
+            },
             file: file.into_owned(),
             extension,
         })

@@ -47,6 +47,7 @@ mod plan_against_cluster;
 mod plan_equals_run;
 mod plan_of_a_change;
 mod plan_tells_nobody;
+mod price_in_plans;
 mod push_on_the_wire;
 mod pushes;
 mod rates;

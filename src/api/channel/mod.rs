@@ -11,6 +11,7 @@ mod callbacks;
 mod direct_mail;
 mod email;
 mod http;
+mod price;
 mod push;
 mod sms;
 mod tracking;
@@ -20,6 +21,7 @@ pub use self::{
     direct_mail::{Compression, Delimiter, DirectMailChannel, MailFile, MailFormat, Seed},
     email::{Dkim, EmailChannel, Smtp, Tls},
     http::{Carries, HttpAnswer, HttpChannel, HttpField, HttpHeader, HttpMethod, HttpRequest},
+    price::Price,
     push::{Apns, ApnsEnvironment, Fcm, PushChannel, WebPush},
     sms::{SmppCentre, SmppTls, SmsChannel, Twilio},
     tracking::{Tracking, Tracks},
@@ -82,6 +84,9 @@ pub struct ChannelSpec {
     /// How fast messages may go, over all campaigns and workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// What a message costs: a plan says what a run comes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// Where this process' `--listen` is reached from outside: marketing messages then carry a link by which people
     /// withdraw with one click (RFC 8058). HTTPS, but for this machine's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]

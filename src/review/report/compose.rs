@@ -1,5 +1,6 @@
 //! Makes the report of a change: the trees, the store and the moment go in.
 
+mod cost;
 mod messages;
 
 use std::{
@@ -138,6 +139,13 @@ impl Request<'_> {
             samples: self.samples(&head, base.as_ref()).await,
             ..CampaignView::default()
         };
+        for step in &mut view.steps {
+            let Some(messages) = &mut step.messages else { continue };
+            let price = bundle.channels.get(&messages.channel).and_then(|channel| channel.price.as_ref());
+            let extents = view.samples.iter().filter(|sample| sample.step == step.name);
+            let extents: Vec<_> = extents.filter_map(|sample| sample.extent.as_ref()).collect();
+            messages.cost = price.map(|price| cost::cost(price, &messages.sent.now, &extents));
+        }
         if let Ok(counted) = &head.counted {
             view.held = counted.held.iter().map(|hold| self.telling.hold(hold)).collect();
             match &counted.expected {
@@ -350,6 +358,7 @@ impl Request<'_> {
                             })
                             .collect(),
                         sent: tally(&|c| Some(c.channels.get(&step.name)?.sent), last.map(|l| l.totals.sent)),
+                        cost: None,
                     })
                 }
                 _ => None,
@@ -457,8 +466,6 @@ fn not_built() -> Vec<NotBuilt> {
     let all = [
         ("Caps and quiet hours", "of a ContactPolicy only suppression is built: neither holds anybody back"),
         ("Guardrails and approvals", "they are not built yet: guards of audiences are what is weighed"),
-        ("SMS segments", "there is no SMS channel yet"),
-        ("Price", "no channel declares a price yet"),
     ];
     all.map(|(what, note)| NotBuilt { what: what.to_owned(), note: note.to_owned() }).to_vec()
 }

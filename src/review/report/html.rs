@@ -139,6 +139,10 @@ fn rows(page: &mut String, step: &StepView) {
             row("", &excluded.rows, "", &format!("{}: {}", excluded.reason, excluded.words));
         }
         row("", &messages.sent, lines::noun(&messages.sent), "");
+        if let Some(cost) = &messages.cost {
+            let (amount, words) = (escaped(&cost.amount), escaped(&cost.words));
+            let _ = writeln!(page, "<tr><td></td><td class=\"n\">{amount}</td><td>{words}</td></tr>");
+        }
     }
 }
 

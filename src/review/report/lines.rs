@@ -118,6 +118,10 @@ pub fn sample(sample: &SampleView) -> String {
     let who = if sample.is_persona { sample.who.clone() } else { format!("somebody real, masked {}", sample.who) };
     match &sample.problem {
         Some(problem) => format!("{} for {who}: cannot be written: {problem}", sample.step),
+        None if sample.extent.is_some() => {
+            let extent = sample.extent.iter().map(|extent| format!(", {extent}")).collect::<String>();
+            format!("{} for {who}{locale}{extent}", sample.step)
+        }
         None => {
             let size = u64::try_from(sample.size_bytes).unwrap_or(u64::MAX);
             format!("{} for {who}{locale}, {} bytes", sample.step, grouped(size))

@@ -157,6 +157,9 @@ fn rows(step: &StepView, text: &mut String) {
         let _ = writeln!(text, "| | {} | {} |", cell(&lines::tally(&excluded.rows)), cell(&what));
     }
     let _ = writeln!(text, "| | **{}** | |", cell(&lines::messages(&messages.sent)));
+    if let Some(cost) = &messages.cost {
+        let _ = writeln!(text, "| | {} | {} |", cell(&cost.amount), cell(&cost.words));
+    }
 }
 
 fn samples(view: &CampaignView) -> String {

@@ -24,6 +24,8 @@ pub mod text;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::send::segments::Extent;
+
 pub use figure::{Figure, Tally};
 
 /// Raised when a field changes its meaning or goes; fields may be added.
@@ -149,6 +151,33 @@ pub struct MessagesView {
     pub excluded: Vec<ExcludedView>,
     /// Messages that nothing holds back when it is counted.
     pub sent: Tally,
+    /// What they come to, if their channel declares a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostView>,
+}
+
+/// What the messages of a step come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CostView {
+    /// Of one message or segment, a decimal.
+    pub price: String,
+    pub currency: String,
+    /// `message` or `segment`.
+    pub per: String,
+    /// Segments of the samples, where the price is for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments_least: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments_most: Option<usize>,
+    /// Of all messages; absent where nobody knows how many they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most: Option<String>,
+    /// `≈12.30 to 24.60 EUR`
+    pub amount: String,
+    pub words: String,
 }
 
 /// What a printing house would get, and where.
@@ -199,6 +228,9 @@ pub struct SampleView {
     pub text: Option<String>,
     /// Of the whole message as it leaves, without a signature.
     pub size_bytes: usize,
+    /// Of a text: its alphabet, its segments, and the character that decides for the alphabet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extent: Option<Extent>,
     /// Against base: lines that begin with a space, `-` or `+`. Absent without a base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference: Option<Vec<String>>,

@@ -102,6 +102,7 @@ impl Out {
                     rows.push((String::new(), lines::tally(&excluded.rows), why));
                 }
                 rows.push((String::new(), lines::messages(&messages.sent), String::new()));
+                rows.extend(messages.cost.iter().map(|cost| (String::new(), cost.amount.clone(), cost.words.clone())));
             }
         }
         let width = |part: &dyn Fn(&(String, String, String)) -> usize| rows.iter().map(part).max().unwrap_or(0);

@@ -102,6 +102,7 @@ fn sample(
         subject: String::new(),
         text: None,
         size_bytes: 0,
+        extent: None,
         difference: None,
     };
     match written {
@@ -110,6 +111,7 @@ fn sample(
                 before.and_then(Result::ok).map(|before| difference::lines(&words(&before), &words(&written)));
             (view.locale, view.subject, view.size_bytes) = (written.locale, written.subject, written.size_bytes);
             view.text = written.text.or(written.html);
+            view.extent = written.extent;
         }
         Err(problem) => view.problem = Some(problem),
     }

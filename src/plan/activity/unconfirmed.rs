@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         let mail = "\n- {name: mail, from: it, email: {channel: out, template: hello}}";
-        let wrong = ["{topic: nwes}", "{topic: news}"];
+        let wrong = ["{topic: servce}", "{topic: service}"];
         let words: Vec<String> =
             wrong.iter().map(|step| said_with(&format!("- {{name: it, unconfirmed: {step}}}{mail}"), "")).collect();
         insta::assert_snapshot!("unconfirmed_wrong", words.join("\n"));

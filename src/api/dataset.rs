@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{Condition, Time},
-    util::intstr::IntOrString,
-};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod history;
+mod status;
+mod topic;
 
-pub use self::history::{ExportStatus, History, HistoryExport, HistoryFiles, HistoryWebhook};
-use super::{NEVER_OBSERVED, access::Access, channel::SecretRef, duration::Duration, medium::Medium, name::Word};
+pub use self::{
+    history::{ExportStatus, History, HistoryExport, HistoryFiles, HistoryWebhook},
+    status::{DatasetStatus, EntityStatus, LatencyStatus},
+    topic::{Category, ConsentDefault, ConsentField, Requires, Topic, TopicConsent},
+};
+use super::{access::Access, channel::SecretRef, duration::Duration, medium::Medium, name::Word};
 
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -376,179 +379,4 @@ impl Addresses {
             Medium::Postal | Medium::Http => None,
         }
     }
-}
-
-/// What a person agrees to hear about.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.category == 'Transactional' || has(self.consent)", "a Marketing topic says where consent is read from"),
-    validation = ("self.category == 'Marketing' || !has(self.requires)", "a Transactional topic requires nothing"))]
-pub struct Topic {
-    pub name: super::name::Label,
-    pub category: Category,
-    /// The topic's title by locale.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
-    pub title: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consent: Option<TopicConsent>,
-    /// `Confirmed`: what a file or another system says is `Pending` until the person confirms it herself (double opt-in).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requires: Option<Requires>,
-}
-
-/// What it takes beside a person's consent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Requires {
-    Confirmed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Category {
-    Marketing,
-    /// Needs no opt-in.
-    Transactional,
-}
-
-/// Consent per medium.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TopicConsent {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<ConsentField>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sms: Option<ConsentField>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub push: Option<ConsentField>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub postal: Option<ConsentField>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<ConsentField>,
-}
-
-impl TopicConsent {
-    /// Where consent stands for each medium that says so.
-    pub fn all(&self) -> impl Iterator<Item = (Medium, &ConsentField)> {
-        let all = [
-            (Medium::Email, &self.email),
-            (Medium::Sms, &self.sms),
-            (Medium::Push, &self.push),
-            (Medium::Postal, &self.postal),
-            (Medium::Http, &self.http),
-        ];
-        all.into_iter().filter_map(|(medium, field)| Some((medium, field.as_ref()?)))
-    }
-
-    pub fn of(&self, medium: Medium) -> Option<&ConsentField> {
-        self.all().find(|(of, _)| *of == medium).map(|(_, field)| field)
-    }
-}
-
-/// Where consent stands in the files: a Boolean field of the profile, and when it last changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ConsentField {
-    pub field: Word,
-    /// The field that says when `field` changed. Without it a file may withdraw but never grant again after an opt-out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changed_at: Option<Word>,
-    /// A Boolean field that says whether the person has confirmed already, where the topic `requires: Confirmed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirmed: Option<Word>,
-    /// What holds where the field is missing and nothing is recorded.
-    #[serde(default)]
-    pub default: ConsentDefault,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConsentDefault {
-    #[default]
-    OptedOut,
-    OptedIn,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DatasetStatus {
-    #[serde(default = "super::crd::never_observed")]
-    pub observed_generation: i64,
-    #[serde(default)]
-    pub entity_count: i64,
-    /// Rows in all entities.
-    #[serde(default)]
-    pub rows: i64,
-    /// Rows in all files that were kept as rejects.
-    #[serde(default)]
-    pub rejected: i64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub entities: Vec<EntityStatus>,
-    /// How the exports of the history stand.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub history: Vec<ExportStatus>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-}
-
-impl Default for DatasetStatus {
-    fn default() -> Self {
-        Self {
-            observed_generation: NEVER_OBSERVED,
-            entity_count: 0,
-            rows: 0,
-            rejected: 0,
-            entities: vec![],
-            history: vec![],
-            conditions: vec![],
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EntityStatus {
-    pub name: String,
-    /// The table a person can query.
-    pub table: String,
-    pub rows: i64,
-    pub files: i64,
-    pub rejected: i64,
-    /// Rows in all files that were left out, because they were erased on request (`campanile forget`).
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub erased: i64,
-    /// The table that holds the rejected rows with file, line and reason; there if any are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejects: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_ingested_at: Option<Time>,
-    /// When the source was last looked at and found.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub looked_at: Option<Time>,
-    /// From a file's appearance until its rows could be used by a rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency: Option<LatencyStatus>,
-    /// What is wrong with the newest file that was refused: file, line and reason, never a value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(count: &i64) -> bool {
-    *count == 0
-}
-
-/// In milliseconds, of the newest files, at most 1,000.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LatencyStatus {
-    pub last_ms: i64,
-    pub p50_ms: i64,
-    pub p99_ms: i64,
-    /// Files among which the percentiles are.
-    pub files: i64,
 }

@@ -280,7 +280,13 @@ async fn standing(run: &Run, totals: &Totals, world: &World) -> Result<Standing,
             Some(at) if totals.waiting == 0 => {
                 Standing::Working(Reason::Waiting, format!("goes on at {}; {sent}", whole_seconds(at)))
             }
-            _ => Standing::Working(Reason::Sending, sent),
+            _ => match world.store.mailing_problem(run.no).await? {
+                Some((step, problem)) => Standing::Working(
+                    Reason::Sending,
+                    format!("{sent}; the file of `{step}` is not written: {problem}"),
+                ),
+                None => Standing::Working(Reason::Sending, sent),
+            },
         },
         State::Cancelling => Standing::Working(Reason::Cancelled, "what waits is being cancelled".to_owned()),
     })

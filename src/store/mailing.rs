@@ -121,6 +121,14 @@ impl Store {
         );
         self.fetch(Sql::composed(sql, vec![micros(now).into()])).await?.iter().map(mailing).collect()
     }
+
+    /// Why a file of letters of a run is not written yet, if it was tried: the step, and the last problem.
+    pub async fn mailing_problem(&self, run_no: i64) -> Result<Option<(String, String)>> {
+        let sql = "SELECT rc.step, m.problem FROM mailing m JOIN run_channel rc ON rc.run_no = m.run_no AND rc.step_no = m.step_no \
+                   WHERE m.run_no = $1 AND m.made_us IS NULL AND m.problem IS NOT NULL ORDER BY m.step_no LIMIT 1";
+        let row = self.fetch_one(Sql::new(sql).bind(run_no)).await?;
+        row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+    }
 }
 
 fn mailing(row: &Row) -> Result<Mailing> {
@@ -200,6 +208,8 @@ impl Tx {
             let free = format!("{FREE} AND EXISTS (SELECT 1 FROM outcome o WHERE {}))", same("o"));
             self.execute(Sql::composed(free, mailing.key())).await?;
             self.execute(Sql::composed(ended, mailing.key())).await?;
+            let of = (mailing.run_no, Some(mailing.step_no));
+            self.note_outcomes_of_run(of, Outcome::Excluded.as_str(), now).await?;
         }
         self.count_mailing(mailing).await
     }
@@ -279,6 +289,7 @@ impl Tx {
         }
         let clear = format!("DELETE FROM mailing_row WHERE {OF_MAILING}");
         self.execute(Sql::composed(clear, mailing.key())).await?;
+        self.note_outcomes_of_run((mailing.run_no, Some(mailing.step_no)), ended.outcome.as_str(), now).await?;
         Ok(true)
     }
 

@@ -96,6 +96,18 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     all.map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).unwrap())).collect()
 }
 
+/// The lines of all files below a folder.
+fn told_lines(folder: &Path, lines: &mut Vec<Value>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            told_lines(&entry, lines);
+        } else {
+            let text = fs::read_to_string(entry).unwrap();
+            lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        }
+    }
+}
+
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -284,6 +296,10 @@ async fn a_place_in_the_way_is_tried_again_and_one_that_never_answers_fails() {
     for place in Place::both().await {
         place.home.write("town/town.yaml", &manifest("out", "format: JSONL"));
         place.home.write("town/data/people.csv", PEOPLE);
+        // What a step of letters records is told, too, whoever looks at its history.
+        let told = "history: {exports: [{name: lake, files: {url: told, format: JSONL}, every: 1s}]}\n  profile:";
+        let text = manifest("out", "format: JSONL").replacen("profile:", told, 1);
+        place.home.write("town/town.yaml", &text);
         let blocked = place.home.write("town/out", "a file where the folder should be");
         let ran = place.run(&["--deliver", "live", "--now", NOW]);
         assert_eq!(ran.code, 1, "{ran:?}");
@@ -293,11 +309,20 @@ async fn a_place_in_the_way_is_tried_again_and_one_that_never_answers_fails() {
             (&3.into(), &0.into()),
             "{run}"
         );
+        let (_, reason, message) = place.condition("campaignrun", "letters-immediate", "Ready");
+        assert!(reason == "Sending" && message.contains("; the file of `post` is not written: `out/"), "{message}");
         fs::remove_file(blocked).unwrap();
         let ran = place.run(&["--deliver", "live", "--now", LATER]);
         assert_eq!(ran.code, 0, "{ran:?}");
         assert_counts(&place);
         assert_manifest(&files(&place.home.path().join("town/out")), "letters-immediate-post");
+        let mut lines: Vec<Value> = vec![];
+        told_lines(&place.home.path().join("town/told"), &mut lines);
+        let sent = lines.iter().filter(|line| line["type"].as_str().is_some_and(|kind| kind.ends_with(".sent")));
+        let mut ids: Vec<&str> = sent.map(|line| line["id"].as_str().unwrap()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 3, "{lines:?}");
     }
     for place in Place::both().await {
         let nowhere = format!("http://127.0.0.1:{}/", free_port());

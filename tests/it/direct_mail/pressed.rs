@@ -38,6 +38,7 @@ use campanile::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use tokio::runtime::Builder;
 
 use super::{files, manifest, rows};
 use crate::{home::PATIENCE, world::Postgres};
@@ -210,14 +211,12 @@ impl Scene {
         self.run = self.store.run("ns", &self.run.name).await.unwrap().unwrap();
     }
 
-    /// A process that sends; `writes` says whether it writes files, too.
+    fn body(&self) -> Body {
+        Body { printer: self.printer.clone(), clock: self.clock }
+    }
+
     fn process(&self, store: Store, writes: bool) -> Arc<Dispatcher> {
-        let nobody = Arc::new(Nobody);
-        let outbox = self.printer.folder.join("outbox");
-        let providers = Providers::new(Gate::Live, outbox, vec![], Arc::default(), self.clock);
-        let dispatcher = Dispatcher::new(store, self.clock, providers, nobody.clone(), nobody, Lease::new(LEASE, true));
-        let dispatcher = if writes { dispatcher.with_places(self.printer.clone()) } else { dispatcher };
-        Arc::new(dispatcher)
+        self.body().process(store, writes)
     }
 
     async fn counts(&self) -> Counts {
@@ -251,9 +250,28 @@ impl Scene {
         let process = self.process(self.store.clone(), true);
         let working = tokio::spawn(process.clone().run());
         self.wait(async || self.counts().await.totals.waiting == 0).await;
+        process.finish().await.unwrap();
         working.abort();
         self.advance().await;
         self.counts().await
+    }
+}
+
+/// What a process needs beside a store.
+struct Body {
+    printer: Arc<Printer>,
+    clock: Clock,
+}
+
+impl Body {
+    /// A process that sends; `writes` says whether it writes files, too.
+    fn process(&self, store: Store, writes: bool) -> Arc<Dispatcher> {
+        let nobody = Arc::new(Nobody);
+        let outbox = self.printer.folder.join("outbox");
+        let providers = Providers::new(Gate::Live, outbox, vec![], Arc::default(), self.clock);
+        let dispatcher = Dispatcher::new(store, self.clock, providers, nobody.clone(), nobody, Lease::new(LEASE, true));
+        let dispatcher = if writes { dispatcher.with_places(self.printer.clone()) } else { dispatcher };
+        Arc::new(dispatcher)
     }
 }
 
@@ -285,19 +303,24 @@ fn assert_whole(folder: &Path, is_done: bool) {
 async fn who_dies_at_any_call_leaves_one_whole_file_and_true_counts() {
     for (_folder, url) in urls().await {
         // Not at each: that takes minutes.
-        let step = if url.starts_with("sqlite") { 3 } else { 7 };
+        let step = if url.starts_with("sqlite") { 5 } else { 11 };
         let mut calls = 1;
         loop {
             let mut scene = Scene::on(&url, &format!("run-{calls}"), AGAIN).await;
             let mortal = Arc::new(Mortal { left: AtomicI64::new(calls), is_commit_lost: calls % 2 == 0 });
-            let process = scene.process(scene.store.clone().with_faults(mortal.clone()), true);
-            let working = tokio::spawn(process.run());
+            // Threads and a store of its own: what it holds goes with it.
+            let body = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let (faults, own, at) = (mortal.clone(), url.clone(), scene.body());
+            body.spawn(async move {
+                let store = Store::open(&own).await.unwrap().with_faults(faults);
+                at.process(store, true).run().await;
+            });
             let begun = std::time::Instant::now();
             while !mortal.is_dead() && begun.elapsed() < PATIENCE && scene.counts().await.totals.waiting > 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let lived = !mortal.is_dead();
-            working.abort();
+            body.shutdown_background();
             assert_whole(&scene.out(), false);
             let counts = scene.finish().await;
             assert_eq!((counts.totals.sent, counts.totals.in_doubt), (PEOPLE, 0), "{calls}: {counts:?}");

@@ -1,13 +1,12 @@
-//! A file of letters in the hands of processes that die at each call of the store, and of people who change their mind
-//! before it is sealed.
+//! A file of letters before and behind its seal: who changes their mind, who cancels, what nobody can look at.
 
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -27,10 +26,9 @@ use campanile::{
         providers::{Providers, Secret},
     },
     store::{
-        Result, Sql, Store,
+        Sql, Store,
         campaign::{NewRun, Origin, Run, State},
         entity,
-        faults::Faults,
         home::Scope,
         ledger::Topic,
         tally::Counts,
@@ -38,7 +36,6 @@ use campanile::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use tokio::runtime::Builder;
 
 use super::{files, manifest, rows};
 use crate::{home::PATIENCE, world::Postgres};
@@ -46,8 +43,6 @@ use crate::{home::PATIENCE, world::Postgres};
 const PEOPLE: i64 = 40;
 /// Who comes later is alone, and waits for nobody's lease.
 const LEASE: Duration = Duration::from_secs(15);
-/// More calls of the store than a whole run of such a step makes.
-const CALLS_MAX: i64 = 400;
 
 /// Runs that do not know of each other.
 const AGAIN: &str = ", once: {ever: false}";
@@ -101,46 +96,11 @@ struct Printer {
 
 #[async_trait]
 impl Places for Printer {
-    async fn place(&self, _: (&str, &str), url: &str, _: &Access) -> std::result::Result<Target, String> {
+    async fn place(&self, _: (&str, &str), url: &str, _: &Access) -> Result<Target, String> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err("nobody answers".to_owned());
         }
         Target::local(&self.folder, url)
-    }
-}
-
-/// Dies at a call of the store: it never returns. Of a commit it is not known then whether it came through.
-struct Mortal {
-    left: AtomicI64,
-    is_commit_lost: bool,
-}
-
-impl Mortal {
-    async fn breathe(&self) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.left.load(Ordering::SeqCst) < 0
-    }
-}
-
-#[async_trait]
-impl Faults for Mortal {
-    async fn call(&self) -> Result<()> {
-        self.breathe().await;
-        Ok(())
-    }
-
-    fn is_commit_lost(&self) -> bool {
-        self.is_commit_lost && self.left.load(Ordering::SeqCst) <= 0
-    }
-
-    async fn answer(&self) -> Result<()> {
-        self.breathe().await;
-        Ok(())
     }
 }
 
@@ -287,60 +247,6 @@ fn names(found: &BTreeMap<String, Vec<u8>>, file: &str) -> Vec<String> {
     assert_eq!(names.pop().unwrap(), "Seed, Ada");
     names.sort();
     names
-}
-
-/// What may be seen in the folder at any time: files that are whole, a manifest that says what they are.
-fn assert_whole(folder: &Path, is_done: bool) {
-    let found = files(folder);
-    for (name, bytes) in found.iter().filter(|(name, _)| name.ends_with(".csv")) {
-        assert_eq!(rows(name, bytes).len() as i64, PEOPLE + 1, "a half file");
-    }
-    let manifests = found.keys().filter(|name| name.ends_with(".manifest.json") && !name.starts_with('.')).count();
-    assert!(manifests <= 1 && (manifests == 1 || !is_done), "{:?}", found.keys());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_dies_at_any_call_leaves_one_whole_file_and_true_counts() {
-    for (_folder, url) in urls().await {
-        // Not at each: that takes minutes.
-        let step = if url.starts_with("sqlite") { 5 } else { 11 };
-        let mut calls = 1;
-        loop {
-            let mut scene = Scene::on(&url, &format!("run-{calls}"), AGAIN).await;
-            let mortal = Arc::new(Mortal { left: AtomicI64::new(calls), is_commit_lost: calls % 2 == 0 });
-            // Threads and a store of its own: what it holds goes with it.
-            let body = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            let (faults, own, at) = (mortal.clone(), url.clone(), scene.body());
-            body.spawn(async move {
-                let store = Store::open(&own).await.unwrap().with_faults(faults);
-                at.process(store, true).run().await;
-            });
-            let begun = std::time::Instant::now();
-            while !mortal.is_dead() && begun.elapsed() < PATIENCE && scene.counts().await.totals.waiting > 0 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            let lived = !mortal.is_dead();
-            body.shutdown_background();
-            assert_whole(&scene.out(), false);
-            let counts = scene.finish().await;
-            assert_eq!((counts.totals.sent, counts.totals.in_doubt), (PEOPLE, 0), "{calls}: {counts:?}");
-            assert_eq!(scene.run.state, State::Done, "{calls}");
-            assert_whole(&scene.out(), true);
-            let found = files(&scene.out());
-            assert_eq!(found.len(), 2, "{calls}: {:?}", found.keys());
-            let file = format!("run-{calls}-post.csv");
-            let mut expected: Vec<String> = (1..=PEOPLE).map(|id| format!("P{id}")).collect();
-            expected.sort();
-            assert_eq!(names(&found, &file), expected, "{calls}");
-            assert_eq!(scene.number("SELECT count(*) FROM outcome WHERE run_no = $1").await, PEOPLE, "{calls}");
-            if lived {
-                assert!(calls > 10, "nobody died");
-                break;
-            }
-            calls += step;
-            assert!(calls < CALLS_MAX, "it never ends");
-        }
-    }
 }
 
 fn topic() -> Topic<'static> {

@@ -350,7 +350,8 @@ pub struct Addresses {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub sms: Option<String>,
-    /// The token of a device, or the subscription of a browser in JSON.
+    /// The token of a device, or the subscription of a browser in JSON: a field of the profile, or one behind a to-many link,
+    /// such as `devices.token`. Then each of a person's devices gets the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub push: Option<String>,

@@ -49,6 +49,9 @@ pub struct Args {
     /// Which attempt of a run; the last one unless said.
     #[arg(long, requires = "run", value_parser = clap::value_parser!(i64).range(1..))]
     attempt: Option<i64>,
+    /// Which of several devices, as `campanile why` numbers them.
+    #[arg(long, requires = "run", value_parser = clap::value_parser!(i64).range(1..))]
+    device: Option<i64>,
     /// A persona of the template, instead of a person.
     #[arg(long, value_name = "NAME", conflicts_with = "run")]
     persona: Option<String>,
@@ -121,14 +124,21 @@ async fn sent(args: Args) -> Result<End, End> {
 /// The attempt that is meant.
 fn choose(mut kept: Vec<Kept>, run: &str, args: &Args) -> Result<Kept, End> {
     kept.retain(|k| args.step.as_ref().is_none_or(|step| *step == k.step));
+    kept.retain(|k| args.device.is_none_or(|device| device == k.address));
     kept.retain(|k| args.attempt.is_none_or(|attempt| attempt == k.attempt));
     let steps: std::collections::BTreeSet<&str> = kept.iter().map(|k| k.step.as_str()).collect();
+    let devices: std::collections::BTreeSet<i64> = kept.iter().map(|k| k.address).collect();
     if steps.len() > 1 {
         let names = steps.into_iter().collect::<Vec<_>>().join(", ");
         return Err(End::Wrong(
             format!("several steps wrote about it: {names}"),
             Some("name one with --step".to_owned()),
         ));
+    }
+    if devices.len() > 1 {
+        let places = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let message = format!("it went to several devices: {places}");
+        return Err(End::Wrong(message, Some("name one with --device".to_owned())));
     }
     let hint = "an item is named by the key of its row, as `campanile get indoubt` shows it";
     let none = || End::Wrong(format!("run `{run}` attempted no such message"), Some(hint.to_owned()));

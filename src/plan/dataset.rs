@@ -10,7 +10,7 @@ use crate::{
         duration::Duration,
     },
     files::address,
-    plan::{Finding, INVALID_ADDRESS, Ref},
+    plan::{Finding, INVALID_ADDRESS, Ref, message},
     rule::{
         self, Dialect, Schema, check_path, nearest,
         schema::{self, FieldType},
@@ -115,6 +115,13 @@ pub fn check(name: &str, spec: &DatasetSpec) -> Vec<Finding> {
     for (path, text) in texts {
         match check_path(text, &schema, &profile.name) {
             Err(problem) => found.push(Finding::of_problem(&this, path, problem)),
+            Ok(reached) if path.ends_with(".push") && reached.is_many => {
+                if !message::is_of_devices(&reached, &schema, &profile.name) {
+                    let said =
+                        format!("`{text}` must lead to one String field, or to that of the rows of one to-many link");
+                    found.push(Finding::new(&this, path, said).hint("write it as in devices.token"));
+                }
+            }
             Ok(reached) if reached.is_many || reached.field_type(&schema) != Some(FieldType::String) => {
                 found.push(Finding::new(&this, path, format!("`{text}` must lead to one String field")));
             }

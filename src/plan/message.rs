@@ -31,7 +31,7 @@ use crate::{
     store::{
         consent::{Objection, is_settled},
         erased::{Erasing, is_erased},
-        ledger::Topic,
+        ledger::{DEVICE, Topic},
         suppression::Asked,
     },
 };
@@ -221,6 +221,19 @@ fn one_field(text: &str, schema: &Schema, entity: &str) -> Result<(Path, FieldTy
     }
 }
 
+/// Whether a path leads to a text of each row that one link to many has, behind links to one at most.
+pub fn is_of_devices(path: &Path, schema: &Schema, from: &str) -> bool {
+    let mut at = from;
+    let mut links = vec![];
+    for hop in &path.hops {
+        let Some(link) = schema.entity(at).and_then(|entity| entity.link(hop)) else { return false };
+        links.push(link.is_many);
+        at = &link.to;
+    }
+    let many = links.iter().position(|is_many| *is_many);
+    many == links.len().checked_sub(1) && many.is_some() && path.field_type(schema) == Some(FieldType::String)
+}
+
 fn others() -> String {
     let names: Vec<String> = RESERVED
         .iter()
@@ -269,8 +282,14 @@ impl MessagePlan {
         }
     }
 
+    /// The way to the devices of a person, where there may be several and each gets the message.
+    pub fn devices(&self) -> Option<&Path> {
+        self.to.as_ref().filter(|to| to.is_many)
+    }
+
     /// What enters the ledger: for each row of the set `item`, `profile`, the `reason` why it is excluded already, its
-    /// `place`, and its key as `k0 k1 …`.
+    /// `place`, and its key as `k0 k1 …`; where the person has several devices, a row for each of them, with its key as
+    /// the text `device`.
     pub fn entries(
         &self,
         schema: &Schema,
@@ -280,7 +299,8 @@ impl MessagePlan {
     ) -> Option<SelectStatement> {
         let (entity, person) = (schema.entity(&self.entity)?, schema.entity(profile)?);
         // A set of persons knows all that the ledger does. Who is gone when it is sent has no address then.
-        let over = if self.recipient.hops.is_empty() { Query::over_keys } else { Query::over_set };
+        let is_keys = self.recipient.hops.is_empty() && self.devices().is_none();
+        let over = if is_keys { Query::over_keys } else { Query::over_set };
         let mut query = over(schema, entity, dialect, set);
         let item = canonical(&mut query, entity, &[]);
         let profile = canonical(&mut query, person, &self.recipient.hops);
@@ -288,8 +308,9 @@ impl MessagePlan {
         let reason = if self.per_profile {
             let key = query.key();
             let marks = vec!["?"; key.len()].join(", ");
+            // By it the rows of one item are one, however many devices they are for.
             let rank = query.custom(
-                &format!("row_number() OVER (PARTITION BY ? ORDER BY {marks})"),
+                &format!("dense_rank() OVER (PARTITION BY ? ORDER BY {marks})"),
                 [profile.clone()].into_iter().chain(key),
             );
             query.custom("CASE WHEN ? THEN 'UnmatchedProfile' WHEN ? > 1 THEN 'Duplicate' END", [unmatched, rank])
@@ -299,6 +320,11 @@ impl MessagePlan {
         query.column(item.clone(), "item");
         query.column(profile, "profile");
         query.column(reason, "reason");
+        let device = match self.devices() {
+            Some(to) => canonical(&mut query, schema.entity(&to.entity)?, &to.hops),
+            None => query.custom("CAST(NULL AS TEXT)", []),
+        };
+        query.column(device, "device");
         // A single key in its own order; several as their text.
         let place = if entity.key.len() == 1 { query.key().into_iter().next().unwrap_or(item) } else { item };
         query.column(place, "place");
@@ -310,7 +336,7 @@ impl MessagePlan {
 
     /// The columns of a set of ledger rows: those of the set itself (see `carried`), the address, the locale, and what
     /// the template reads; of `enriched` outputs the SELECT of all that their rows have. Where the set carries `granted`,
-    /// the last column is the `refusal`, as `asked`.
+    /// the last column is the `refusal`, as `asked`. The set has the column [`DEVICE`].
     pub fn skinny(
         &self,
         schema: &Schema,
@@ -322,6 +348,7 @@ impl MessagePlan {
     ) -> Option<SelectStatement> {
         let entity = schema.entity(&self.entity)?;
         let mut query = Query::over_set_keeping(schema, entity, dialect, set);
+        self.narrow(schema, &mut query)?;
         for name in carried {
             query.column(Query::set_column(name), name);
         }
@@ -354,8 +381,8 @@ impl MessagePlan {
         Some(query.finish())
     }
 
-    /// Why each row of a set with the columns `profile` and `granted` does not get the message when its turn comes; NULL for
-    /// who does. The columns that the set is `carrying` stand before it.
+    /// Why each row of a set with the columns `profile`, `granted` and [`DEVICE`] does not get the message when its turn comes;
+    /// NULL for who does. The columns that the set is `carrying` stand before it.
     pub fn refusals(
         &self,
         schema: &Schema,
@@ -365,12 +392,22 @@ impl MessagePlan {
         asked: Asked<'_>,
     ) -> Option<SelectStatement> {
         let mut query = Query::over_set_keeping(schema, schema.entity(&self.entity)?, dialect, set);
+        self.narrow(schema, &mut query)?;
         for name in carrying {
             query.column(Query::set_column(name), name);
         }
         let refusal = self.refusal(&mut query, asked);
         query.column(refusal, "refusal");
         Some(query.finish())
+    }
+
+    /// Of the person's devices the one that a row of the set is for. One that is gone, or is another person's by now, has
+    /// no address.
+    fn narrow(&self, schema: &Schema, query: &mut Query<'_>) -> Option<()> {
+        let Some(to) = self.devices() else { return Some(()) };
+        let device = canonical(query, schema.entity(&to.entity)?, &to.hops);
+        query.narrow(&to.hops, device.eq(Query::set_column(DEVICE)));
+        Some(())
     }
 
     /// What is decided of a person when her message's turn comes. Here and nowhere else: a preview counts by it.

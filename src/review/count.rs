@@ -37,8 +37,8 @@ use crate::{
         audience::Known,
         campaign::{Origin, Owner},
         entity::Place,
-        ledger::granted,
-        planning::{Fence, judged},
+        ledger::{DEVICE, granted},
+        planning::{Fence, Judging, judged},
     },
 };
 
@@ -399,7 +399,9 @@ impl<'a> Assembly<'a> {
         let since = once_since(message.once, self.bundle, origin, self.moment.now);
         let campaigns = self.bundle.names();
         let owner = Owner { namespace: &self.bundle.namespace, campaigns: &campaigns, step: &step.name };
-        let judged = judged(entries, entity.key.len(), since.map(|since| Fence { owner, since }));
+        let fence = since.map(|since| Fence { owner, since });
+        let is_several = message.devices().is_some();
+        let judged = judged(entries, &Judging { keys: entity.key.len(), fence, is_several, successor_of: None });
         let table = format!("preview_mail_{}", self.counts.len());
         self.table(&table, judged);
         let reason = || Expr::col((Alias::new("l"), Alias::new("reason")));
@@ -412,6 +414,7 @@ impl<'a> Assembly<'a> {
             rest.expr_as(Expr::col((Alias::new("l"), Alias::new(format!("k{index}")))), Alias::new(name));
         }
         rest.column((Alias::new("l"), Alias::new("profile")));
+        rest.expr_as(Expr::col((Alias::new("l"), Alias::new("device"))), Alias::new(DEVICE));
         rest.expr_as(granted(message.asks(self.bundle), dialect), Alias::new("granted"));
         rest.from_as(Alias::new(&table), Alias::new("l")).and_where(reason().is_null());
         if let Some(refusals) =

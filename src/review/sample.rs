@@ -28,7 +28,7 @@ use crate::{
         segments::Extent,
         template,
     },
-    store::{self, Sql, Store},
+    store::{self, Sql, Store, ledger::DEVICE},
 };
 
 /// Before the columns that the template reads: item, profile, address, locale.
@@ -130,11 +130,22 @@ impl Sampler {
         Ok(Sample { who: persona.name.to_string(), is_persona: true, ..sample })
     }
 
-    /// The rows of a set of the step's entity (the SELECT of their keys), in the order of their keys.
+    /// The rows of a set of the step's entity (the SELECT of their keys), in the order of their keys; of several devices
+    /// the first.
     ///
     /// # Errors
     /// Of the store.
     pub async fn read(&self, store: &Store, step: &str, set: SelectStatement) -> store::Result<Vec<About>> {
+        let mut found = self.read_each(store, step, set).await?;
+        found.dedup_by(|about, before| about.item == before.item);
+        Ok(found)
+    }
+
+    /// The rows of a set, once for each device.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn read_each(&self, store: &Store, step: &str, set: SelectStatement) -> store::Result<Vec<About>> {
         let (_, message) = self.message(step)?;
         let lost = || store::Error::Internal(format!("{} is not in the dataset", message.entity));
         let select = self.skinny(message, set).ok_or_else(lost)?;
@@ -158,11 +169,16 @@ impl Sampler {
         let mut query = Query::over_set(&plan.schema, entity, plan.dialect, set.clone());
         let item = canonical(&mut query, entity, &[]);
         let profile = canonical(&mut query, person, &message.recipient.hops);
-        let key = query.key();
-        let marks = vec!["?"; key.len()].join(", ");
-        let seq = query.custom(&format!("row_number() OVER (ORDER BY {marks})"), key);
+        let device = match message.devices() {
+            Some(to) => canonical(&mut query, plan.schema.entity(&to.entity)?, &to.hops),
+            None => query.custom("CAST(NULL AS TEXT)", []),
+        };
         query.column(item, "item");
         query.column(profile, "profile");
+        let order = query.key().into_iter().chain([device.clone()]).collect::<Vec<_>>();
+        let marks = vec!["?"; order.len()].join(", ");
+        let seq = query.custom(&format!("row_number() OVER (ORDER BY {marks})"), order);
+        query.column(device, DEVICE);
         query.column(seq, "seq");
         let rows = query.keys();
         let none = |_: &str| SelectStatement::new();

@@ -86,9 +86,16 @@ impl<'s> Query<'s> {
         query
     }
 
-    /// The column at the end of a path of to-one links.
+    /// The column at the end of a path of to-one links. One to many rows gives a row for each of them.
     pub fn path(&mut self, path: &Path) -> Expr {
         self.lowering.column(0, &path.hops, path.field.as_deref().unwrap_or_default())
+    }
+
+    /// Of the rows that a path of links leads to, keeps those with this; the query's own rows all stay.
+    pub fn narrow(&mut self, hops: &[String], condition: Expr) {
+        let alias = self.lowering.joined(0, hops);
+        let join = self.lowering.frames[0].joins.iter_mut().find(|join| join.alias == alias);
+        join.into_iter().for_each(|join| join.on = join.on.clone().and(condition.clone()));
     }
 
     /// A column of the set that the query is over.

@@ -338,6 +338,7 @@ impl<'a> Evaluation<'a> {
             expires: expires(message, self.now),
             once_since: once_since(message.once, self.bundle, self.run.origin, self.now),
             campaigns: &self.bundle.names(),
+            is_several: message.devices().is_some(),
             shards: self.shards,
         };
         self.tx.plan_channel(&channel, &entries, self.now).await?;

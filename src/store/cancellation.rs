@@ -65,10 +65,16 @@ const TALLY_CANCELLED: &str = "INSERT INTO tally (run_day, run_no, step_no, shar
     SELECT run_day, run_no, step_no, shard, 'Cancelled', reason, count(*) FROM outcome \
     WHERE run_day = $1 AND run_no = $2 AND outcome = 'Cancelled' GROUP BY run_day, run_no, step_no, shard, reason";
 
+/// Who got it at another device keeps it.
 const FREE_CANCELLED: &str = "DELETE FROM once_fence WHERE run_no = $2 AND EXISTS (SELECT 1 FROM ledger l \
     JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
     JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
-    WHERE l.run_day = $1 AND l.run_no = $2 AND l.item = once_fence.item AND rc.step = once_fence.step AND o.outcome = 'Cancelled')";
+    WHERE l.run_day = $1 AND l.run_no = $2 AND l.item = once_fence.item AND rc.step = once_fence.step AND o.outcome = 'Cancelled') \
+    AND NOT EXISTS (SELECT 1 FROM ledger l \
+    JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
+    JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
+    WHERE l.run_day = $1 AND l.run_no = $2 AND l.item = once_fence.item AND rc.step = once_fence.step AND l.address > 0 \
+      AND o.outcome IN ('Sent', 'InDoubt'))";
 
 /// Who was not asked to confirm after all.
 const UNASK_CANCELLED: &str = "DELETE FROM confirmation WHERE run_no = $2 AND EXISTS (SELECT 1 FROM ledger l \

@@ -265,7 +265,7 @@ impl Tx {
         };
         let item =
             if message.item.starts_with(ERASED) { message.item.clone() } else { text(&keyed.hash(&message.item)) };
-        let rename = "UPDATE ledger SET item = $6, profile = $7 WHERE OF_PART AND seq = $5";
+        let rename = "UPDATE ledger SET item = $6, profile = $7, device = NULL WHERE OF_PART AND seq = $5";
         self.execute(of(rename, vec![(&item).into(), erased.into()])).await?;
         for forget in [
             "UPDATE outcome SET detail = NULL WHERE OF_PART AND seq = $5 AND detail IS NOT NULL",

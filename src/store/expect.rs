@@ -5,7 +5,7 @@ use sea_query::{Alias, Expr, ExprTrait, SelectStatement};
 use super::{
     Error, Result, Sql, Store, Tx,
     campaign::Run,
-    ledger::{Topic, granted},
+    ledger::{DEVICE, Topic, granted},
     remainder::keys_at,
     tally::ENTERED,
 };
@@ -86,7 +86,7 @@ fn read(row: &super::Row) -> Result<Expected> {
     Ok(Expected { expect: expect.map_err(|e| Error::Internal(e.to_string()))?, accepted: row.get(1)? })
 }
 
-/// The keys of those who wait at a channel step that is planned, with their `profile` and `granted`: whether they agreed
+/// The keys of those who wait at a channel step that is planned, with their `profile`, their [`DEVICE`] and `granted`: whether they agreed
 /// to its `topic`.
 pub fn waiting_at(
     run: &Run,
@@ -98,6 +98,7 @@ pub fn waiting_at(
     let column = |name: &str| Expr::col((Alias::new("l"), Alias::new(name)));
     keys_at(run.no, step, entity, dialect)
         .expr_as(column("profile"), Alias::new("profile"))
+        .expr_as(column("device"), Alias::new(DEVICE))
         .expr_as(granted(topic, dialect), Alias::new("granted"))
         .and_where(column("run_day").eq(run.run_day))
         .and_where(column("reason").is_null())

@@ -10,6 +10,8 @@ pub struct Fate {
     pub step: String,
     /// The key of the row that it is about.
     pub item: String,
+    /// Of its person's devices, from 1; 0 where there is one address.
+    pub address: i64,
     /// None while it waits.
     pub outcome: Option<String>,
     pub reason: Option<String>,
@@ -40,7 +42,7 @@ const FATES: &str = "SELECT rc.step, l.item, coalesce(o.outcome, ''), coalesce(o
     (SELECT max(a.attempt) FROM attempt a WHERE a.run_day = l.run_day AND a.run_no = l.run_no AND a.step_no = l.step_no \
        AND a.shard = l.shard AND l.seq BETWEEN a.first_seq AND a.last_seq), \
     (SELECT max(a.at_us) FROM attempt a WHERE a.run_day = l.run_day AND a.run_no = l.run_no AND a.step_no = l.step_no \
-       AND a.shard = l.shard AND l.seq BETWEEN a.first_seq AND a.last_seq) \
+       AND a.shard = l.shard AND l.seq BETWEEN a.first_seq AND a.last_seq), l.address \
     FROM ledger l JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
     LEFT JOIN outcome o ON o.run_day = l.run_day AND o.run_no = l.run_no AND o.step_no = l.step_no AND o.shard = l.shard AND o.seq = l.seq \
     LEFT JOIN deferred d ON d.run_day = l.run_day AND d.run_no = l.run_no AND d.step_no = l.step_no AND d.shard = l.shard AND d.seq = l.seq \
@@ -81,6 +83,7 @@ fn fate(row: &Row) -> Result<Fate> {
     Ok(Fate {
         step: row.get(0)?,
         item: row.get(1)?,
+        address: row.get(8)?,
         outcome: (!outcome.is_empty()).then_some(outcome),
         reason: row.get(3)?,
         at: ended.or(last).map(instant),

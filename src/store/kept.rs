@@ -13,12 +13,14 @@ pub struct Kept {
     pub seq: i64,
     pub profile: Option<String>,
     pub attempt: i64,
+    /// Of its person's devices, from 1; 0 where there is one address.
+    pub address: i64,
     pub at: Timestamp,
     /// As its step records it, for all messages of its group.
     pub said: Option<String>,
 }
 
-const ATTEMPTS: &str = "SELECT rc.step, l.step_no, l.shard, l.seq, l.profile, a.attempt, a.at_us, a.said FROM ledger l \
+const ATTEMPTS: &str = "SELECT rc.step, l.step_no, l.shard, l.seq, l.profile, a.attempt, a.at_us, a.said, l.address FROM ledger l \
     JOIN run_channel rc ON rc.run_no = l.run_no AND rc.step_no = l.step_no \
     JOIN attempt a ON a.run_day = l.run_day AND a.run_no = l.run_no AND a.step_no = l.step_no AND a.shard = l.shard \
       AND l.seq BETWEEN a.first_seq AND a.last_seq \
@@ -41,6 +43,7 @@ impl Store {
                     attempt: row.get(5)?,
                     at: instant(row.get(6)?),
                     said: row.get(7)?,
+                    address: row.get(8)?,
                 })
             })
             .collect()

@@ -150,6 +150,10 @@ pub const IN_DOUBT: &str = "InDoubt";
 /// The reason of an attempt that was not made after all.
 pub const NOT_TRIED: &str = "NotTried";
 
+/// The column of a set of messages that says for which of a person's devices each is: the text of its row's key. No field
+/// has such a name.
+pub const DEVICE: &str = "device key";
+
 /// The reason of a message that waits for the slot that its domain's rate has for it.
 pub const DOMAIN_RATE: &str = "DomainRate";
 
@@ -162,6 +166,14 @@ pub(super) const OPEN: &str = "r.state = 'Sending' \
         OR (s.scope = 'Campaign' AND s.namespace = r.namespace AND s.name = r.campaign) \
         OR (s.scope = 'Channel' AND s.namespace = r.namespace AND s.name = rc.channel))";
 
+/// The fence `f` of a channel step of a run.
+const FENCED: &str = "f.run_no = $1 AND f.step = (SELECT rc.step FROM run_channel rc WHERE rc.run_no = $1 AND rc.step_no = $3) \
+    AND (f.namespace, f.campaign) = (SELECT r.namespace, r.campaign FROM run r WHERE r.no = $1)";
+/// The rows `l` of a fenced item that has several devices. What a run before sent to others of them is not known here: a
+/// successor gives nothing back.
+const OF_ITEM: &str =
+    "l.run_day = $2 AND l.run_no = $1 AND l.step_no = $3 AND l.shard = $4 AND l.item = f.item AND l.address > 0";
+
 const APPEND_OUTCOME: &str =
     "INSERT INTO outcome (run_day, run_no, step_no, shard, seq, outcome, reason, detail, at_us)";
 
@@ -169,7 +181,7 @@ pub(super) fn same(alias: &str) -> String {
     ["run_day", "run_no", "step_no", "shard", "seq"].map(|k| format!("{alias}.{k} = l.{k}")).join(" AND ")
 }
 
-/// The messages of a group that have no outcome: `seq`, `item`, `profile`, how many `attempts` were made, whether the
+/// The messages of a group that have no outcome: `seq`, `item`, `profile`, the [`DEVICE`], how many `attempts` were made, whether the
 /// newest consent is `granted` and that to be `tracked` (asked only where a topic is given), the `slot` reserved for it, and the key of the item under its own names.
 pub fn waiting(
     part: Part,
@@ -184,6 +196,7 @@ pub fn waiting(
     for name in ["seq", "item", "profile"] {
         select.column((Alias::new("l"), Alias::new(name)));
     }
+    select.expr_as(column("device"), Alias::new(DEVICE));
     let attempts = match group {
         Group::Deferred(_) => "d.attempts",
         Group::First(..) => "CAST(0 AS BIGINT)",
@@ -352,14 +365,35 @@ impl Tx {
         let counts = tally::of(outcomes);
         self.put_tally(part, &counts).await?;
         self.note_outcomes(part, outcomes, now).await?;
-        let free = "DELETE FROM once_fence WHERE run_no = $1 AND item = $2 AND step = \
-                    (SELECT step FROM run_channel WHERE run_no = $1 AND step_no = $3) \
-                    AND (namespace, campaign) = (SELECT namespace, campaign FROM run WHERE no = $1)";
-        let rows = outcomes
-            .iter()
-            .filter(|o| !o.outcome.may_have_arrived())
-            .map(|o| vec![part.run_no.into(), (&o.item).into(), part.step_no.into()]);
-        self.execute_each(free, rows.collect()).await
+        let lost: Vec<&str> =
+            outcomes.iter().filter(|o| !o.outcome.may_have_arrived()).map(|o| o.item.as_str()).collect();
+        self.free_once(part, &lost).await
+    }
+
+    /// Gives back the `once` of items that cannot have arrived: not at this device, and at none of the others.
+    async fn free_once(&mut self, part: Part, items: &[&str]) -> Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let key = || vec![part.run_no.into(), part.run_day.into(), part.step_no.into(), part.shard.into()];
+        if self.dialect() == Dialect::Postgres {
+            // Two that end an item's last devices at once would each see the other's still under way: one waits. In the
+            // order of items, so that they wait for nothing else.
+            let hold = format!(
+                "SELECT f.item FROM once_fence f WHERE {FENCED} AND f.item = ANY($5) AND EXISTS (SELECT 1 FROM ledger l \
+                 WHERE {OF_ITEM}) ORDER BY f.item FOR UPDATE OF f"
+            );
+            let texts = Bind::Texts(items.iter().map(|item| Some((*item).to_owned())).collect());
+            self.fetch(Sql::composed(hold, key().into_iter().chain([texts]).collect())).await?;
+        }
+        let free = format!(
+            "DELETE FROM once_fence AS f WHERE {FENCED} AND f.item = $5 AND NOT EXISTS (SELECT 1 FROM ledger l LEFT JOIN outcome o ON {} \
+             WHERE {OF_ITEM} AND (coalesce(o.outcome, 'Sent') IN ('Sent', 'InDoubt') \
+               OR EXISTS (SELECT 1 FROM run r WHERE r.no = $1 AND r.predecessor IS NOT NULL)))",
+            same("o")
+        );
+        let rows = items.iter().map(|item| key().into_iter().chain([(*item).into()]).collect());
+        self.execute_each(&free, rows.collect()).await
     }
 
     /// Takes deferred messages off the list, because they have an outcome now. False if one of them is leased to

@@ -11,6 +11,7 @@ use super::{
     entity as tables,
     ledger::{Outcome, Part},
     micros,
+    remainder::reached_by,
     tally::ENTERED,
 };
 use crate::{
@@ -29,6 +30,8 @@ pub struct ChannelStep<'a> {
     pub expires: Timestamp,
     /// `once`: nobody who got this step since then gets it again. Absent: every run may send again.
     pub once_since: Option<Timestamp>,
+    /// Each device of a person gets it.
+    pub is_several: bool,
     pub shards: i64,
 }
 
@@ -49,7 +52,7 @@ pub struct Column<'a> {
 
 impl Tx {
     /// Enters every row of `source` into the ledger. `source` selects `item`, `profile`, `reason` (an exclusion known
-    /// already, or null) and `place` (the order of dispatch).
+    /// already, or null), `device` and `place` (the order of dispatch).
     pub async fn plan_channel(
         &mut self,
         step: &ChannelStep<'_>,
@@ -68,9 +71,11 @@ impl Tx {
         self.execute(add).await?;
         let owner = Owner { namespace: &run.namespace, campaigns: step.campaigns, step: step.step };
         let fence = step.once_since.map(|since| Fence { owner, since });
+        let successor_of = run.predecessor.map(|run_no| (run_no, step.step));
+        let judging = Judging { keys: 0, fence, is_several: step.is_several, successor_of };
         let insert = Sql::around(
-            "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason) WITH s AS (",
-            &judged(source.clone(), 0, fence),
+            "INSERT INTO ledger (run_day, run_no, step_no, shard, seq, item, address, profile, reason, device) WITH s AS (",
+            &judged(source.clone(), &judging),
             ledger_rows(dialect),
             vec![run.run_day.into(), run.no.into(), step.step_no.into(), step.shards.into()],
             dialect,
@@ -180,32 +185,72 @@ pub struct Fence<'a> {
     pub since: Timestamp,
 }
 
-/// The rows of `source` (see [`Tx::plan_channel`]), each with the reason for which it is excluded when it is planned, and
-/// with so many columns `k0 k1 …` of its key. A run plans by it, and so does a preview.
-pub fn judged(source: SelectStatement, keys: usize, fence: Option<Fence<'_>>) -> SelectStatement {
+/// What rows are judged by when they are planned.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judging<'a> {
+    /// So many columns of their keys stay, `k0 k1 …`.
+    pub keys: usize,
+    pub fence: Option<Fence<'a>>,
+    /// A row is one of the devices of an item.
+    pub is_several: bool,
+    /// The run that left them, and the step at which it did.
+    pub successor_of: Option<(i64, &'a str)>,
+}
+
+/// The rows of `source` (see [`Tx::plan_channel`]), each with the reason for which it is excluded when it is planned, and with
+/// its `address`: the device's place among those of the item, from 1. What is excluded whatever its device is, is one row.
+/// A run plans by it, and so does a preview.
+pub fn judged(source: SelectStatement, judging: &Judging<'_>) -> SelectStatement {
     let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
+    let names = ["item", "profile", "place", "device"].map(str::to_owned).into_iter();
+    let names: Vec<String> = names.chain((0..judging.keys).map(|at| format!("k{at}"))).collect();
     let mut select = Query::select();
-    let names = ["item", "profile", "place"].map(str::to_owned).into_iter().chain((0..keys).map(|at| format!("k{at}")));
-    for name in names {
+    for name in &names {
         select.column((Alias::new("e"), Alias::new(name)));
     }
     select.from_subquery(source, Alias::new("e"));
-    let Some(Fence { owner, since }) = fence else {
-        return select.column((Alias::new("e"), Alias::new("reason"))).to_owned();
-    };
-    let same_item = column("f", "item").equals((Alias::new("e"), Alias::new("item")));
-    if owner.campaigns.len() > 1 {
-        // Under each of its names an item may be fenced, and it enters once.
-        let mut fenced = Query::select();
-        fenced.column("item").from("once_fence").distinct();
-        fenced.and_where(owner.owns("once_fence")).and_where(Expr::col("at_us").gte(micros(since)));
-        select.join_subquery(JoinType::LeftJoin, fenced, Alias::new("f"), same_item);
-    } else {
-        let on = same_item.and(column("f", "at_us").gte(micros(since))).and(owner.owns("f"));
-        select.join_as(JoinType::LeftJoin, Alias::new("once_fence"), Alias::new("f"), on);
+    let mut whole = "e.reason";
+    if let Some(Fence { owner, since }) = judging.fence {
+        let same_item = column("f", "item").equals((Alias::new("e"), Alias::new("item")));
+        // What the run before sent to one device does not hold back the others that it left.
+        let is_own = |name: &str| match judging.successor_of.filter(|_| judging.is_several) {
+            Some((run_no, _)) => column(name, "run_no").ne(run_no),
+            None => Expr::cust("1 = 1"),
+        };
+        if owner.campaigns.len() > 1 {
+            // Under each of its names an item may be fenced, and it enters once.
+            let mut fenced = Query::select();
+            fenced.column("item").from("once_fence").distinct().and_where(is_own("once_fence"));
+            fenced.and_where(owner.owns("once_fence")).and_where(Expr::col("at_us").gte(micros(since)));
+            select.join_subquery(JoinType::LeftJoin, fenced, Alias::new("f"), same_item);
+        } else {
+            let on = same_item.and(column("f", "at_us").gte(micros(since))).and(owner.owns("f")).and(is_own("f"));
+            select.join_as(JoinType::LeftJoin, Alias::new("once_fence"), Alias::new("f"), on);
+        }
+        whole = "CASE WHEN e.reason IS NOT NULL THEN e.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END";
     }
-    let sent = "CASE WHEN e.reason IS NOT NULL THEN e.reason WHEN f.item IS NOT NULL THEN 'AlreadySent' END";
-    select.expr_as(Expr::cust(sent), Alias::new("reason")).to_owned()
+    if !judging.is_several {
+        select.expr_as(Expr::cust("CAST(0 AS BIGINT)"), Alias::new("address"));
+        return select.expr_as(Expr::cust(whole), Alias::new("reason")).to_owned();
+    }
+    let place = "CASE WHEN e.device IS NULL THEN 0 ELSE row_number() OVER (PARTITION BY e.item ORDER BY e.device) END";
+    select.expr_as(Expr::cust(place), Alias::new("address"));
+    let mut reason = whole.to_owned();
+    if let Some((run_no, step)) = judging.successor_of {
+        let same_item = column("g", "item").equals((Alias::new("e"), Alias::new("item")));
+        let same_device = column("g", "device").equals((Alias::new("e"), Alias::new("device")));
+        select.join_subquery(JoinType::LeftJoin, reached_by(run_no, step), Alias::new("g"), same_item.and(same_device));
+        reason =
+            format!("CASE WHEN ({whole}) IS NOT NULL THEN ({whole}) WHEN g.device IS NOT NULL THEN 'AlreadySent' END");
+    }
+    select.expr_as(Expr::cust(reason), Alias::new("reason"));
+    select.expr_as(Expr::cust(format!("CASE WHEN ({whole}) IS NULL THEN 0 ELSE 1 END")), Alias::new("is_whole"));
+    let mut rows = Query::select();
+    for name in names.iter().map(String::as_str).chain(["address", "reason"]) {
+        rows.column((Alias::new("d"), Alias::new(name)));
+    }
+    rows.from_subquery(select, Alias::new("d"));
+    rows.cond_where(column("d", "is_whole").eq(0).or(column("d", "address").lte(1))).to_owned()
 }
 
 /// The rest of the planning statement, behind the SELECT of the rows.
@@ -214,15 +259,15 @@ fn ledger_rows(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Sqlite => {
             ") SELECT @1, @2, @3, q.shard, \
-               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
-               q.item, 0, q.profile, q.reason \
-             FROM (SELECT s.item, s.profile, s.place, 0 * @4 AS shard, s.reason FROM s) q"
+               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place, q.address) - 1, \
+               q.item, q.address, q.profile, q.reason, q.device \
+             FROM (SELECT s.item, s.address, s.profile, s.place, 0 * @4 AS shard, s.reason, s.device FROM s) q"
         }
         Dialect::Postgres => {
             ") SELECT @1, @2, @3, q.shard, \
-               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place) - 1, \
-               q.item, 0, q.profile, q.reason \
-             FROM (SELECT s.item, s.profile, s.place, s.reason, \
+               row_number() OVER (PARTITION BY q.shard ORDER BY CASE WHEN q.reason IS NULL THEN 0 ELSE 1 END, q.place, q.address) - 1, \
+               q.item, q.address, q.profile, q.reason, q.device \
+             FROM (SELECT s.item, s.address, s.profile, s.place, s.reason, s.device, \
                ('x' || substr(md5(coalesce(s.profile, s.item)), 1, 7))::bit(28)::int % @4 AS shard FROM s) q"
         }
     }
@@ -233,6 +278,6 @@ const EXCLUDE: &str = "INSERT INTO outcome (run_day, run_no, step_no, shard, seq
     WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NOT NULL";
 
 const FENCE: &str = "INSERT INTO once_fence (namespace, campaign, step, item, run_no, at_us) \
-    SELECT CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), item, run_no, CAST($7 AS BIGINT) FROM ledger \
+    SELECT DISTINCT CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), item, run_no, CAST($7 AS BIGINT) FROM ledger \
     WHERE run_day = $1 AND run_no = $2 AND step_no = $3 AND reason IS NULL \
     ON CONFLICT (namespace, campaign, step, item) DO UPDATE SET run_no = excluded.run_no, at_us = excluded.at_us";

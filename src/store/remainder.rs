@@ -38,6 +38,25 @@ pub fn left_by(run_no: i64, step: &str, entity: &Entity, dialect: Dialect) -> Se
         .and_where(Expr::col((Alias::new("o"), Alias::new("outcome"))).eq("Cancelled"))
         // Who was erased since is not sent to anew.
         .and_where(Expr::cust(format!("l.item NOT LIKE '{}'", erased::PATTERN)))
+        // Once, however many devices were left.
+        .distinct()
+        .to_owned()
+}
+
+/// The `item` and the `device` of all messages that a channel step of a run did not leave to its successor.
+pub(super) fn reached_by(run_no: i64, step: &str) -> SelectStatement {
+    let column = |table: &str, name: &str| Expr::col((Alias::new(table), Alias::new(name)));
+    let channel = "rc.run_no = l.run_no AND rc.step_no = l.step_no";
+    Query::select()
+        .column((Alias::new("l"), Alias::new("item")))
+        .column((Alias::new("l"), Alias::new("device")))
+        .from_as(Alias::new("ledger"), Alias::new("l"))
+        .join_as(JoinType::InnerJoin, Alias::new("run_channel"), Alias::new("rc"), Expr::cust(channel))
+        .join_as(JoinType::LeftJoin, Alias::new("outcome"), Alias::new("o"), Expr::cust(same("o")))
+        .and_where(column("l", "run_no").eq(run_no))
+        .and_where(column("rc", "step").eq(step))
+        .and_where(column("l", "device").is_not_null())
+        .and_where(Expr::cust("coalesce(o.outcome, '') <> 'Cancelled'"))
         .to_owned()
 }
 

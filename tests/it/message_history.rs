@@ -73,6 +73,7 @@ async fn send(
         .expr_as(Expr::cust(key.clone()), "item")
         .expr_as(Expr::cust(key), "profile")
         .expr_as(Expr::cust("CAST(NULL AS TEXT)"), "reason")
+        .expr_as(Expr::cust("CAST(NULL AS TEXT)"), "device")
         .expr_as(Expr::cust("p.id"), "place")
         .from_as(campanile::store::entity::table_ref(&place.table("person")), "p")
         .and_where(Expr::cust(format!("p.id IN ({ids})")))
@@ -86,6 +87,7 @@ async fn send(
         channel: "out",
         expires: at(100),
         once_since: None,
+        is_several: false,
         shards: store.shards().await.unwrap(),
     };
     tx.plan_channel(&step, &source, at(1)).await.unwrap();

@@ -30,6 +30,7 @@ fn items(n: i64) -> SelectStatement {
             .expr_as(Expr::cust(format!("'{id}'")), "item")
             .expr_as(Expr::cust(format!("'p{id}'")), "profile")
             .expr_as(reason, "reason")
+            .expr_as(Expr::cust("CAST(NULL AS TEXT)"), "device")
             .expr_as(Expr::cust(id.to_string()), "place")
             .to_owned()
     };
@@ -63,6 +64,7 @@ async fn planned(store: &Store, name: &str, n: i64, once: bool) -> Run {
         channel: "out",
         expires: at(1_000),
         once_since: once.then_some(at(-1_000)),
+        is_several: false,
         shards: store.shards().await.unwrap(),
     };
     tx.plan_channel(&step, &items(n), at(0)).await.unwrap();

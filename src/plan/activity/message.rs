@@ -193,7 +193,11 @@ impl Ways {
                 return Err(vec![place.finding(word, "to", message)]);
             }
         };
-        if to.as_ref().is_some_and(|to| to.is_many || to.field_type(schema) != Some(FieldType::String)) {
+        let is_fit = |to: &Path| match medium {
+            Medium::Push if to.is_many => message::is_of_devices(to, schema, &entity.name),
+            _ => !to.is_many && to.field_type(schema) == Some(FieldType::String),
+        };
+        if to.as_ref().is_some_and(|to| !is_fit(to)) {
             let text = step.to.as_deref().or(own).unwrap_or_default();
             return Err(vec![place.finding(word, "to", format!("`{text}` must lead to one String field"))]);
         }

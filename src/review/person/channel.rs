@@ -31,38 +31,53 @@ impl Walker<'_> {
         if rows.is_empty() {
             return Ok(vec![]);
         }
-        let known = self.sampler.read(self.store, step, self.given(&message.entity, &rows)?).await?;
+        let known = self.sampler.read_each(self.store, step, self.given(&message.entity, &rows)?).await?;
         let planned = self.planned(message, &rows).await?;
         let mut views = vec![];
         for row in &rows {
-            let about = known.iter().find(|about| about.item == row.item);
-            let address = about.and_then(|about| about.address.as_deref());
+            let mut addresses: Vec<_> =
+                known.iter().filter(|about| about.item == row.item).map(|about| about.address.as_deref()).collect();
             let (profile, reason) = planned
                 .iter()
                 .find(|(item, ..)| *item == row.item)
                 .map_or((None, None), |(_, profile, reason)| (profile.as_deref(), reason.as_deref()));
-            let held = match reason {
+            let whole = match reason {
                 Some("UnmatchedProfile") => {
                     let profile = &self.bundle().dataset.profile.entity;
                     Some(("UnmatchedProfile", format!("no {profile} is behind it")))
                 }
                 Some(_) => Some(("Duplicate", "another row of the same person comes before it".to_owned())),
-                None => self.held(step, message, row, (profile, address.unwrap_or_default())).await?,
+                None => self.held_whole(step, message, row, profile).await?,
             };
-            let (reason, why) = held.map_or((None, None), |(reason, why)| (Some(reason.to_owned()), Some(why)));
-            let row = self.called(&message.entity, &row.item);
-            views.push(RowView { row, is_in: reason.is_none(), outputs: vec![], rules: vec![], reason, why });
+            // What holds her back whatever her device is, is said once.
+            addresses.truncate(if whole.is_some() { 1 } else { usize::MAX });
+            let called = self.called(&message.entity, &row.item);
+            if addresses.is_empty() {
+                addresses.push(None);
+            }
+            for (index, address) in addresses.iter().enumerate() {
+                let held = match whole.clone() {
+                    Some(held) => Some(held),
+                    None => self.held(message, profile, *address).await?,
+                };
+                let (reason, why) = held.map_or((None, None), |(reason, why)| (Some(reason.to_owned()), Some(why)));
+                let row = match addresses.len() {
+                    1 => called.clone(),
+                    _ => format!("{called}, device {}", index + 1),
+                };
+                views.push(RowView { row, is_in: reason.is_none(), outputs: vec![], rules: vec![], reason, why });
+            }
         }
         Ok(views)
     }
 
-    /// What holds back a message that planning lets pass but for `once`: the first of it, as a run asks.
-    async fn held(
+    /// What holds a person back whatever her address is, of what planning lets pass.
+    async fn held_whole(
         &self,
         step: &str,
         message: &MessagePlan,
         row: &Row,
-        (profile, address): (Option<&str>, &str),
+        profile: Option<&str>,
     ) -> store::Result<Held> {
         if let Some(held) = self.sent_before(step, message, row).await? {
             return Ok(Some(held));
@@ -70,15 +85,17 @@ impl Walker<'_> {
         if let Some(held) = self.erased(profile).await? {
             return Ok(Some(held));
         }
-        if let Some(held) = self.without_consent(message, profile).await? {
+        self.without_consent(message, profile).await
+    }
+
+    /// What holds her message back at one of her addresses: the first of it, as a run asks.
+    async fn held(&self, message: &MessagePlan, profile: Option<&str>, address: Option<&str>) -> store::Result<Held> {
+        if let Some(held) = self.opted_out(message, profile, address.unwrap_or_default()).await? {
             return Ok(Some(held));
         }
-        if let Some(held) = self.opted_out(message, profile, address).await? {
-            return Ok(Some(held));
-        }
-        match self.without_address(message, Some(address)) {
+        match self.without_address(message, address) {
             Some(held) => Ok(Some(held)),
-            None => self.suppressed(message, address).await,
+            None => self.suppressed(message, address.unwrap_or_default()).await,
         }
     }
 

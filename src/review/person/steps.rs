@@ -336,7 +336,10 @@ impl Walker<'_> {
                 let entity = self.plan().message_named(&fate.step).map_or("row", |(_, message)| &*message.entity);
                 fates.push(FateView {
                     run: run.name.clone(),
-                    row: self.called(entity, &fate.item),
+                    row: match fate.address {
+                        0 => self.called(entity, &fate.item),
+                        device => format!("{}, device {device}", self.called(entity, &fate.item)),
+                    },
                     step: fate.step,
                     outcome: fate.outcome.unwrap_or_else(|| "Waiting".to_owned()),
                     reason: fate.reason,

@@ -17,7 +17,7 @@ impl Lowering<'_> {
     }
 
     /// The alias of the row that to-one links lead to; joined on first use.
-    pub(super) fn joined(&mut self, var: usize, hops: &[String]) -> String {
+    pub fn joined(&mut self, var: usize, hops: &[String]) -> String {
         if hops.is_empty() {
             return self.frames[var].alias.clone();
         }

@@ -1,6 +1,7 @@
 //! Pushes, from a folder to a device: each provider of them on both stores, and what becomes of a device that is gone.
 
 mod counterpart;
+mod devices;
 
 use std::collections::BTreeMap;
 

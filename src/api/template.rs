@@ -12,6 +12,7 @@ use super::{
     name::{Label, Word},
 };
 
+pub mod attachment;
 mod direct_mail;
 mod email;
 mod fragment;
@@ -19,6 +20,7 @@ pub mod kept;
 mod push;
 
 pub use self::{
+    attachment::Attachment,
     direct_mail::{DirectMailColumn, DirectMailTemplate, DirectMailText, DirectMailVariant},
     email::{EmailTemplate, EmailVariant},
     fragment::Fragment,

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     send::{
         dispatch::{Secrets, load_pinned, signer},
+        enclosure,
         letter::{Letter, Occasion},
         providers::Secret,
         said,
@@ -102,7 +103,9 @@ async fn sent(args: Args) -> Result<End, End> {
         let message = format!("step `{}` kept nothing that this message can be written from", kept.step);
         wrong(message, Some("it was never handed over, or the step says `record: Hash` or `None`"))
     })?;
-    let pinned = Arc::new(load_pinned(store, &run).await?);
+    let mut pinned = load_pinned(store, &run).await?;
+    enclosure::fetch(store, &mut pinned.0).await?;
+    let pinned = Arc::new(pinned);
     let message = pinned.1.message_numbered(kept.step_no);
     let spec = message.and_then(|(_, message)| pinned.0.channels.get(&message.channel));
     let spec = spec.ok_or_else(|| wrong("the run's revision lacks the step".to_owned(), None))?;

@@ -9,9 +9,14 @@ pub mod check;
 pub mod dataset;
 mod fragment;
 mod graph;
+pub mod marketing;
 pub mod message;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +29,7 @@ use crate::{
     },
     rule::{Dialect, Param, Problem, Schema, nearest},
     run::schedule::Misdated,
+    send::enclosure::Enclosures,
 };
 
 pub use graph::{Plan, Step};
@@ -136,6 +142,9 @@ pub struct Bundle {
     pub templates: BTreeMap<String, MessageTemplateSpec>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policies: BTreeMap<String, ContactPolicySpec>,
+    /// What its templates attach, where it is at hand. The revision names it by hash.
+    #[serde(skip)]
+    pub enclosures: Enclosures,
 }
 
 /// Where the specs of one namespace are found by name.
@@ -157,6 +166,10 @@ pub trait Library {
         false
     }
     fn campaign(&self, _name: &str) -> Option<CampaignSpec> {
+        None
+    }
+    /// What a template attaches, by its hash, where it is at hand.
+    fn enclosure(&self, _sha256: &str) -> Option<Arc<str>> {
         None
     }
 }
@@ -240,9 +253,34 @@ impl Bundle {
         let (audiences, found) = audience::gather(&mentions, (namespace, &campaign.dataset), library);
         missing.extend(found);
         let (namespace, name, campaign) = (namespace.to_owned(), name.to_owned(), campaign.clone());
-        let with =
-            |dataset| Self { namespace, name, campaign, dataset, audiences, saved, channels, templates, policies };
+        let enclosures = Enclosures::new();
+        let with = |dataset| {
+            let mut bundle = Self {
+                namespace,
+                name,
+                campaign,
+                dataset,
+                audiences,
+                saved,
+                channels,
+                templates,
+                policies,
+                enclosures,
+            };
+            let found = bundle
+                .attached()
+                .into_iter()
+                .filter_map(|sha256| library.enclosure(&sha256).map(|body| (sha256, body)));
+            bundle.enclosures = found.collect();
+            bundle
+        };
         (dataset.map(with), missing)
+    }
+
+    /// The hashes of what its templates attach, in any locale.
+    pub fn attached(&self) -> BTreeSet<String> {
+        let attachments = self.templates.values().flat_map(MessageTemplateSpec::attachments);
+        attachments.filter_map(|attachment| Some(attachment.pinned.as_ref()?.sha256.clone())).collect()
     }
 
     /// What follows from a bounce or a complaint about one of its messages.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Action, Error, World, remainder, sentence, stand};
+use super::{Action, Error, World, lawful, remainder, sentence, stand};
 use crate::{
     api::{
         CampaignRunSpec, CampaignRunStatus, CampaignSpec, CampaignStatus,
@@ -133,6 +133,18 @@ async fn advance(object: &Object, world: &World) -> Result<Action, Error> {
     if is_behind(&run, world) {
         return Ok(Action::Soon(LOOK_AGAIN));
     }
+    if !is_paused(&run, world).await?
+        && let Some(why) = lawful::hold(&run, world).await?
+    {
+        if run.message != why {
+            world.store.note_held(run.no, &why).await?;
+            // It says what its run is held by.
+            world.queue.wake([Key::new(Kind::Campaign, &run.namespace, &run.campaign)]);
+        }
+        return Ok(Action::Later(HELD_LOOK));
+    }
+    // It may have taken another revision.
+    let Some(run) = world.store.run_by_no(run.no).await? else { return Ok(Action::Await) };
     Ok(match advance::advance(&world.store, &run, world.clock.now()).await? {
         Progress::Planned(audiences) => {
             world.queue.wake(audiences.iter().map(|a| Key::new(Kind::Audience, &run.namespace, a)));

@@ -10,6 +10,7 @@ mod campaign_run;
 mod channel;
 mod dataset;
 mod history;
+mod lawful;
 mod policy;
 pub mod queue;
 mod remainder;

@@ -50,6 +50,9 @@ pub struct Sample {
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    /// The names of what travels with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<String>,
     /// Of the whole message as it leaves, without a signature.
     pub size_bytes: usize,
     /// Of a text: its alphabet and its segments.
@@ -239,6 +242,7 @@ impl Sampler {
             subject: written.words.subject().to_owned(),
             text: written.words.text().map(Cow::into_owned),
             html: written.words.html().map(str::to_owned),
+            attachments: message.template.attached(said.locale.as_deref()).iter().map(|a| a.name.clone()).collect(),
             size_bytes: file.len(),
             extent: match &written.words {
                 template::Words::Text(text) => Some(Extent::of(text)),

@@ -16,13 +16,14 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{Notify, OnceCell},
+    sync::{Notify, OnceCell, Semaphore},
     time::Instant,
 };
 
 use super::{
+    enclosure::{self, ATTACHED_BYTES_MAX, Enclosures},
     health::Health,
-    job::{Job, Parts},
+    job::{Job, Parts, ROOM_KIB},
     lane::Lane,
     lease::Lease,
     letter::{Letter, Occasion},
@@ -80,6 +81,8 @@ pub struct Dispatcher {
     /// The files that are being written, by run and step.
     presses: Mutex<BTreeSet<(i64, i64)>>,
     pinned: Mutex<HashMap<String, Arc<(Bundle, Plan)>>>,
+    /// Of long messages under way, in KiB.
+    room: Arc<Semaphore>,
     /// The store's own, read once.
     secret: OnceCell<Vec<u8>>,
     /// Where what message centres tell goes, if there are any.
@@ -114,6 +117,7 @@ impl Dispatcher {
             lanes: Mutex::default(),
             presses: Mutex::default(),
             pinned: Mutex::default(),
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
             secret: OnceCell::new(),
             texts: OnceCell::new(),
             beats: Mutex::default(),
@@ -354,6 +358,7 @@ impl Dispatcher {
             gate: self.providers.gate().clone(),
             clock: self.clock,
             lease: self.lease.clone(),
+            room: self.room.clone(),
         };
         Ok(Arc::new(Job::new(job)?))
     }
@@ -394,10 +399,20 @@ impl Dispatcher {
         if let Some(found) = self.pinned.lock().ok().and_then(|p| p.get(&run.revision).cloned()) {
             return Ok(found);
         }
-        let pinned = Arc::new(load_pinned(&self.store, run).await?);
+        let mut pinned = load_pinned(&self.store, run).await?;
+        if let Ok(known) = self.pinned.lock() {
+            // Revisions attach much the same.
+            let enclosures = known.values().flat_map(|known| &known.0.enclosures);
+            pinned.0.enclosures = enclosures.map(|(sha256, body)| (sha256.clone(), body.clone())).collect();
+        }
+        let attached = pinned.0.attached();
+        pinned.0.enclosures.retain(|sha256, _| attached.contains(sha256));
+        enclosure::fetch(&self.store, &mut pinned.0).await?;
+        let pinned = Arc::new(pinned);
         if let Ok(mut known) = self.pinned.lock() {
+            let bodies: Enclosures = known.values().flat_map(|known| known.0.enclosures.clone()).collect();
             // Few revisions are in flight at once; the cache is emptied rather than aged.
-            if known.len() >= 64 {
+            if known.len() >= 64 || bodies.values().map(|body| body.len()).sum::<usize>() > ATTACHED_BYTES_MAX {
                 known.clear();
             }
             known.insert(run.revision.clone(), pinned.clone());

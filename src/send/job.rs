@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use minijinja::Value;
 use sea_query::{Alias, Query, SelectStatement};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     channel::{Channel, Content, Envelope, Permission},
@@ -52,6 +53,7 @@ pub struct Job {
     pub resends: bool,
     pub limits: Limits,
     medium: Medium,
+    room: Arc<Semaphore>,
     folder: PathBuf,
 }
 
@@ -78,6 +80,9 @@ impl Ready {
     }
 }
 
+/// Of long messages under way in a process, as they travel; a provider copies each once more.
+pub const ROOM_KIB: usize = 64 * 1024;
+
 /// What a job is made of.
 pub struct Parts {
     pub run: Run,
@@ -88,20 +93,21 @@ pub struct Parts {
     pub gate: Gate,
     pub clock: Clock,
     pub lease: Arc<Lease>,
+    pub room: Arc<Semaphore>,
 }
 
 impl Job {
     /// # Errors
     /// [`store::Error::Internal`] when the pinned revision lacks the step or its channel.
     pub fn new(parts: Parts) -> store::Result<Self> {
-        let Parts { run, letter, expires, sheet, provider, gate, clock, lease } = parts;
+        let Parts { run, letter, expires, sheet, provider, gate, clock, lease, room } = parts;
         let sending = letter.sending()?;
         let spec = letter.pinned.0.channels.get(&sending.channel);
         let spec = spec.ok_or_else(|| store::Error::Internal(format!("a channel of run {} is gone", run.no)))?;
         let folder = [run.namespace.as_str(), run.campaign.as_str(), run.name.as_str()].iter().collect();
         let limits = Limits::new(&sending.channel, spec, (&run.campaign, &letter.step), sending.throttle);
         let (resends, medium) = (sending.resends, sending.medium);
-        Ok(Self { run, letter, expires, sheet, provider, gate, clock, lease, resends, limits, medium, folder })
+        Ok(Self { run, letter, expires, sheet, provider, gate, clock, lease, resends, limits, medium, room, folder })
     }
 
     pub fn medium(&self) -> Medium {
@@ -114,6 +120,15 @@ impl Job {
             && !self.lease.is_halted()
             && self.lease.is_open(self.run.no, self.letter.step_no)
             && self.clock.now() <= self.expires
+    }
+
+    /// Waits until there is room for a message with what it attaches; it has the room until what is returned is dropped. Many
+    /// connections with long messages would not fit into memory otherwise.
+    pub async fn wait_for_room(&self) -> Option<OwnedSemaphorePermit> {
+        let size = self.sending().map_or(0, |sending| sending.template.attached_bytes_max());
+        let kib = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX).min(ROOM_KIB as u32);
+        // It is never closed.
+        if kib == 0 { None } else { self.room.clone().acquire_many_owned(kib).await.ok() }
     }
 
     /// Waits for a message's slot.

@@ -435,13 +435,14 @@ async fn send(mut groups: mpsc::Receiver<Attempted>, flights: Flights, tell: mps
         for (index, message) in ready.into_iter().enumerate() {
             tag += 1;
             held.job.wait_for(slots.map(|s| s.of(index)).max(message.slot)).await;
+            let room = held.job.wait_for_room().await;
             let envelope = held.job.envelope(held.part().shard, &message, at);
             let (envelope, fault) = match envelope {
                 Ok(envelope) => (Some(envelope), None),
                 Err(fault) => (None, Some(fault)),
             };
             let Ready { seq, item, attempt, said, .. } = message;
-            let flight = InFlight { held: held.clone(), seq, item, to: said.to, attempt, fault };
+            let flight = InFlight { held: held.clone(), seq, item, to: said.to, attempt, fault, _room: room };
             flights.lock().unwrap_or_else(PoisonError::into_inner).insert(tag, flight);
             match envelope {
                 Some(envelope) => held.job.provider.submit(tag, envelope, &tell).await,

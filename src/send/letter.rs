@@ -4,7 +4,7 @@
 //! nothing else: `campanile render --run` gives the same bytes again for as long as the record is kept. A preview and a
 //! proof are written by the same code; only that their links withdraw nobody, and that a proof says what it is.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 use minijinja::Value;
@@ -13,14 +13,15 @@ use sha2::{Digest, Sha256};
 
 use super::{
     channel::{Content, Mail, Notice, Record, Text, Urgency},
-    mime::{self, dkim::Signer},
+    enclosure::MESSAGE_BYTES_MAX,
+    mime::{self, Enclosed, dkim::Signer},
     providers::Letterhead,
     said::{self, Said},
     seen::{self, Names},
-    template::Words,
+    template::{Words, with_ids},
 };
 use crate::{
-    api::medium::Medium,
+    api::{medium::Medium, template::Attachment},
     feedback::{
         confirm, preferences,
         reference::{self, Reference, ReferenceKey},
@@ -282,7 +283,7 @@ impl Letter {
         let content = match &words {
             Words::Mail { subject, text, html } => {
                 let words = (subject.as_str(), text.as_deref(), html.as_deref());
-                Content::Mail(Mail { from: self.return_path(row), bytes: self.mail(row, &to, words, link, at)?, to })
+                Content::Mail(Mail { from: self.return_path(row), bytes: self.mail(row, said, words, link, at)?, to })
             }
             Words::Text(text) => Content::Text(Text { from: None, to, text: text.clone() }),
             Words::Push { title, body, data, collapse } => {
@@ -299,7 +300,7 @@ impl Letter {
     fn mail(
         &self,
         row: (i64, i64),
-        to: &str,
+        said: &Said,
         (subject, text, html): (&str, Option<&str>, Option<&str>),
         link: Option<String>,
         at: Timestamp,
@@ -318,12 +319,31 @@ impl Letter {
         let domain = self.from.rsplit('@').next().unwrap_or("localhost");
         let message_id = &format!("{}@{domain}", self.reference(row));
         let (from, reply_to) = (head.from, head.reply_to);
+        let attached = sending.template.attached(said.locale.as_deref());
+        let files = attached.iter().map(|file| self.enclosed(file, domain)).collect::<Result<Vec<_>, _>>()?;
+        let shown: Vec<&str> = attached.iter().filter_map(|file| file.inline.as_deref()).collect();
+        let html = html.map(|html| if shown.is_empty() { html.into() } else { with_ids(html, &shown, domain).into() });
+        let html: Option<&Cow<'_, str>> = html.as_ref();
+        let (to, html) = (said.to.as_str(), html.map(|html| &**html));
         let mail = mime::Mail { from, reply_to, to, subject, text, html, message_id, date: at };
-        let bytes = mime::bytes_with(&mail, &headers)?;
+        let bytes = mime::bytes_enclosing(&mail, &headers, &files)?;
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            return Err(format!("the message is longer than {MESSAGE_BYTES_MAX} bytes"));
+        }
         match &self.signer {
             Some(signer) => Ok(signer.sign(&bytes, at)?),
             None => Ok(bytes),
         }
+    }
+
+    fn enclosed<'a>(&'a self, file: &'a Attachment, domain: &str) -> Result<Enclosed<'a>, String> {
+        let body = file.pinned.as_ref().and_then(|pinned| self.pinned.0.enclosures.get(&pinned.sha256));
+        Ok(Enclosed {
+            name: &file.name,
+            media_type: file.media_type(),
+            content_id: file.inline.as_ref().map(|name| format!("{name}@{domain}")),
+            body: body.ok_or_else(|| format!("attachment {} is not at hand", file.name))?,
+        })
     }
 }
 

@@ -5,10 +5,15 @@
 
 mod body;
 pub mod dkim;
+mod enclosed;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use self::body::{Encoding, LINE_BYTES_MAX, clean, has_boundary};
+pub use self::{
+    body::BASE64_LINE_BYTES,
+    enclosed::{BASE64_LINE_TRAVELS, Enclosed, base64_lines},
+};
 
 /// RFC 5321, section 4.5.3.1: a local part of 64, a path of 256 octets with its angle brackets.
 pub const LOCAL_BYTES_MAX: usize = 64;
@@ -21,6 +26,9 @@ const LABEL_BYTES_MAX: usize = 63;
 const SUBJECT_CHARS_MAX: usize = 998;
 /// Of a word in a subject: what is longer is encoded, because an encoded word can be folded and a plain one cannot.
 const WORD_BYTES_MAX: usize = 60;
+/// In the boundaries of what stands around the words.
+const MIXED: &str = ".mixed.";
+const RELATED: &str = ".related.";
 
 /// What a message is made of.
 pub struct Mail<'a> {
@@ -122,8 +130,21 @@ pub fn bytes(mail: &Mail<'_>) -> Result<Vec<u8>, MessageProblem> {
 /// # Errors
 /// Which header cannot be written, without its value.
 pub fn bytes_with(mail: &Mail<'_>, headers: &[(&str, &str)]) -> Result<Vec<u8>, MessageProblem> {
+    bytes_enclosing(mail, headers, &[])
+}
+
+/// The message's bytes with what travels with it.
+///
+/// # Errors
+/// Which header cannot be written, without its value.
+pub fn bytes_enclosing(
+    mail: &Mail<'_>,
+    headers: &[(&str, &str)],
+    files: &[Enclosed<'_>],
+) -> Result<Vec<u8>, MessageProblem> {
     let length = |text: Option<&str>| text.map_or(0, |text| text.len() + text.len() / 8);
-    let mut out = Vec::with_capacity(1_024 + length(mail.text) + length(mail.html));
+    let travels: usize = files.iter().map(|file| file.body.len() + 512).sum();
+    let mut out = Vec::with_capacity(1_024 + length(mail.text) + length(mail.html) + travels);
     put_mailbox("From", mail.from, &mut out).ok_or(MessageProblem::NotAnAddress("from"))?;
     put_mailbox("To", mail.to, &mut out).ok_or(MessageProblem::NotAnAddress("to"))?;
     if let Some(reply_to) = mail.reply_to {
@@ -136,18 +157,43 @@ pub fn bytes_with(mail: &Mail<'_>, headers: &[(&str, &str)]) -> Result<Vec<u8>, 
         put_header(name, value, &mut out)?;
     }
     out.extend_from_slice(b"MIME-Version: 1.0\r\n");
-    match (mail.text.map(clean), mail.html.map(clean)) {
+    let (text, html) = (mail.text.map(clean), mail.html.map(clean));
+    let words: Vec<&str> = [&text, &html].into_iter().flatten().map(|words| &**words).collect();
+    let (shown, saved): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.content_id.is_some());
+    let boundary = |kind: &str| boundary(kind, mail.message_id, &words);
+    let mixed = (!saved.is_empty()).then(|| boundary(MIXED));
+    let related = (!shown.is_empty()).then(|| boundary(RELATED));
+    if let Some(mixed) = &mixed {
+        put(&mut out, &["Content-Type: multipart/mixed; boundary=\"", mixed, "\"\r\n\r\n--", mixed, "\r\n"]);
+    }
+    if let Some(related) = &related {
+        let kind = if words.len() == 2 { "multipart/alternative" } else { "text/html" };
+        put(
+            &mut out,
+            &["Content-Type: multipart/related; type=\"", kind, "\";\r\n boundary=\"", related, "\"\r\n\r\n"],
+        );
+        put(&mut out, &["--", related, "\r\n"]);
+    }
+    match (&text, &html) {
         (Some(text), Some(html)) => {
-            let boundary = boundary(mail.message_id, &[&text, &html]);
+            let boundary = boundary("");
             put(&mut out, &["Content-Type: multipart/alternative; boundary=\"", &boundary, "\"\r\n\r\n"]);
-            for (kind, body) in [("plain", &text), ("html", &html)] {
+            for (kind, body) in [("plain", text), ("html", html)] {
                 put(&mut out, &["--", &boundary, "\r\n"]);
                 put_part(kind, body, &mut out);
             }
             put(&mut out, &["--", &boundary, "--\r\n"]);
         }
-        (None, Some(html)) => put_part("html", &html, &mut out),
-        (text, None) => put_part("plain", &text.unwrap_or_default(), &mut out),
+        (None, Some(html)) => put_part("html", html, &mut out),
+        (text, None) => put_part("plain", text.as_deref().unwrap_or_default(), &mut out),
+    }
+    for (boundary, files) in [(related, shown), (mixed, saved)] {
+        let Some(boundary) = boundary else { continue };
+        for file in files {
+            put(&mut out, &["--", &boundary, "\r\n"]);
+            enclosed::put_enclosed(file, &mut out);
+        }
+        put(&mut out, &["--", &boundary, "--\r\n"]);
     }
     Ok(out)
 }
@@ -239,16 +285,16 @@ fn put_folded(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Of the Message-ID, so that the same message has the same bytes, and never one that a part contains. At most 70
 /// characters (RFC 2046, section 5.1.1).
-fn boundary(message_id: &str, parts: &[&str]) -> String {
+fn boundary(kind: &str, message_id: &str, parts: &[&str]) -> String {
     let letters: String = message_id.bytes().filter(u8::is_ascii_alphanumeric).take(48).map(char::from).collect();
-    // `=_` cannot stand in quoted-printable (RFC 2045, section 6.7).
-    let mut boundary = format!("=_{letters}");
+    // `=_` cannot stand in quoted-printable (RFC 2045, section 6.7). None begins as another one does.
+    let mut boundary = format!("=_{kind}{letters}");
     // A text has room for only so many of them.
     for attempt in 1.. {
         if !parts.iter().any(|part| has_boundary(part, &boundary)) {
             break;
         }
-        boundary = format!("=_{letters}.{attempt}");
+        boundary = format!("=_{kind}{letters}.{attempt}");
     }
     boundary
 }

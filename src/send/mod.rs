@@ -14,6 +14,7 @@
 //! | [`health`] | whether a channel's provider answers at all |
 //! | [`lease`] | until when a worker may go on |
 //! | [`template`], [`mime`] | the message's words and its bytes |
+//! | [`enclosure`] | what travels with mail |
 //! | [`address`] | which text is an address, by medium |
 //! | [`gate`], [`providers`] | what may leave the process, and by which way |
 //! | [`channel`] | one file per provider |
@@ -21,6 +22,7 @@
 pub mod address;
 pub mod channel;
 pub mod dispatch;
+pub mod enclosure;
 mod enriched;
 pub mod gate;
 pub mod health;

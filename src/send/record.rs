@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Semaphore, mpsc::UnboundedReceiver};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedReceiver};
 
 use super::{
     channel::{Delivery, Done, Refusal},
@@ -96,6 +96,8 @@ pub struct InFlight {
     pub attempt: i64,
     /// Why it could not be rendered, and was never handed to the provider.
     pub fault: Option<String>,
+    /// Its place in memory, where it is long.
+    pub _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The messages under way, by tag.

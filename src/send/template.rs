@@ -22,11 +22,13 @@
 //! | `compile` | from parts to texts, locale by locale |
 //! | `sections` | the parts of each medium, and what is made of them |
 //! | `shelf` | what stands in a template, and where |
+//! | `attached` | what travels with an email, and whether its HTML shows it |
 //! | `compose` | a part with the fragments that it includes |
 //! | `reads`, `names` | what a part reads |
 //! | `veil`, `mjml`, `plain` | MJML and HTML with Jinja's tags out of the way |
 //! | `words` | a message's words for one person |
 
+mod attached;
 mod compile;
 mod compose;
 mod filters;
@@ -48,16 +50,19 @@ use std::{
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
+pub use self::{attached::with_ids, compile::Include, words::Words};
 use self::{
     compile::Compiler,
     filters::Fault,
     sections::HTML,
     shelf::{Form, Shelf, normal},
 };
-pub use self::{compile::Include, words::Words};
 use crate::{
-    api::{medium::Medium, template::MessageTemplateSpec},
-    send::mime::one_line,
+    api::{
+        medium::Medium,
+        template::{Attachment, MessageTemplateSpec},
+    },
+    send::{enclosure::travels, mime::one_line},
 };
 
 /// A loop over a list of a thousand items with a dozen expressions stays far below; an endless one ends here. It bounds
@@ -153,6 +158,8 @@ pub struct Template {
     order: Vec<String>,
     texts: Vec<Compiled>,
     reads: Vec<Read>,
+    /// What travels with the message, by locale.
+    attached: BTreeMap<String, Vec<Attachment>>,
 }
 
 /// The texts of one locale by part, as indices.
@@ -243,6 +250,19 @@ impl Template {
             }
         }
         found
+    }
+
+    /// What travels with the message in a locale.
+    pub fn attached(&self, locale: Option<&str>) -> &[Attachment] {
+        self.attached.get(&self.variant(locale)).map_or(&[], Vec::as_slice)
+    }
+
+    /// How long what travels with a message is at most, in bytes of mail.
+    pub fn attached_bytes_max(&self) -> usize {
+        let sizes = |all: &Vec<Attachment>| {
+            all.iter().filter_map(|one| Some(travels(one.pinned.as_ref()?.size_bytes))).sum::<usize>()
+        };
+        self.attached.values().map(sizes).max().unwrap_or(0)
     }
 
     /// Renders for a locale; `it-CH` falls back to `it` and then to the base, part by part.

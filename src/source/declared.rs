@@ -3,7 +3,10 @@
 //! An object that is wrong is still there, as far as it can be read: what refers to it is checked against that, so that
 //! one mistake does not hide others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +21,7 @@ use crate::{
         AudienceSpec, CampaignRunSpec, CampaignSpec, ChannelSpec, ContactPolicySpec, DatasetSpec, MessageTemplateSpec,
     },
     plan::Library,
+    send::enclosure::Enclosures,
 };
 
 /// A spec in its type.
@@ -77,6 +81,7 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Declared {
     entries: HashMap<Key, Entry>,
+    enclosures: Enclosures,
 }
 
 impl Declared {
@@ -96,7 +101,7 @@ impl Declared {
             let spec = as_far_as_readable(manifest, key.kind, loaded);
             entries.entry(key).or_insert(Entry { place: Place::Broken(index), spec, problem: None, is_wrong: true });
         }
-        Self { entries }
+        Self { entries, enclosures: loaded.enclosures.clone() }
     }
 
     pub fn get(&self, key: &Key) -> Option<&Entry> {
@@ -222,6 +227,10 @@ impl Library for InNamespace<'_> {
 
     fn campaign(&self, name: &str) -> Option<CampaignSpec> {
         find!(self, Campaign, name, campaign)
+    }
+
+    fn enclosure(&self, sha256: &str) -> Option<Arc<str>> {
+        self.declared.enclosures.get(sha256).cloned()
     }
 
     fn is_declared(&self, kind: &str, name: &str) -> bool {

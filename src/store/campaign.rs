@@ -341,6 +341,17 @@ impl Store {
         Ok(())
     }
 
+    /// Has a run that has not begun go by another revision; false if it has begun, or goes by another one already.
+    pub async fn repin(&self, run: &Run, (hash, content): (&str, &str), now: Timestamp) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        tx.put_revision((hash, content), now).await?;
+        let sql = "UPDATE run SET revision = $2, reason = '', message = '' \
+                   WHERE no = $1 AND state = 'Pending' AND planned_us IS NULL AND revision = $3";
+        let taken = tx.execute(Sql::new(sql).bind(run.no).bind(hash).bind(run.revision.as_str())).await? > 0;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
     pub async fn revision(&self, hash: &str) -> Result<Option<String>> {
         let sql = Sql::new("SELECT content FROM revision WHERE hash = $1").bind(hash);
         self.fetch_one(sql).await?.map(|row| row.get(0)).transpose()
@@ -381,13 +392,18 @@ fn campaign_names(content: &str) -> [Option<String>; 2] {
 }
 
 impl Tx {
-    /// Enters a run; false if its name already ran.
-    pub(super) async fn insert_run(&mut self, new: &NewRun<'_>, now: Timestamp) -> Result<bool> {
+    /// Keeps a revision, and remembers what it attaches.
+    async fn put_revision(&mut self, (hash, content): (&str, &str), now: Timestamp) -> Result<()> {
         let revision = "INSERT INTO revision (hash, content, at_us, dataset, topic) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hash) DO NOTHING";
-        let (hash, content) = new.revision;
         let [dataset, topic] = campaign_names(content);
         let revision = Sql::new(revision).bind(hash).bind(content).bind(micros(now)).bind(dataset).bind(topic);
         self.execute(revision).await?;
+        self.put_revision_attachments(hash, content).await
+    }
+
+    /// Enters a run; false if its name already ran.
+    pub(super) async fn insert_run(&mut self, new: &NewRun<'_>, now: Timestamp) -> Result<bool> {
+        self.put_revision(new.revision, now).await?;
         let insert = "INSERT INTO run (namespace, name, campaign, dataset, mode, origin, scheduled_us, run_day, revision, state, reason, message, created_us, predecessor) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'Pending', '', '', $10, $11) ON CONFLICT (namespace, name) DO NOTHING";
         let run_day = new.scheduled.as_second().div_euclid(86_400);

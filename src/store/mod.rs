@@ -49,6 +49,7 @@
 //! Nothing outside this module knows which database it is, but for the [`Dialect`] that a query is built for.
 //! No rule asks the database for the time: every time is a bind.
 
+mod attachment;
 pub mod audience;
 pub mod campaign;
 mod cancellation;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::home::{Home, people, people_manifests};
+use crate::home::{Home, lawful, people, people_manifests};
 
 const CRON: &str = "  schedule: {cron: \"0 9 * * *\", timeZone: Europe/Rome}";
 
@@ -165,7 +165,7 @@ fn one_run_per_store() {
 fn a_secret_that_is_missing_holds_the_messages() {
     let home = Home::new();
     let smtp = "spec: {email: {from: a@example.com, smtp: {host: 127.0.0.1, port: 1, tls: None, secretRef: {name: smtp-login}}}}";
-    home.write("town/town.yaml", &people_manifests("", "true").replace("spec: {outbox: {}}", smtp));
+    home.write("town/town.yaml", &lawful(&people_manifests("", "true").replace("spec: {outbox: {}}", smtp)));
     home.write("town/data/people.csv", &people(2));
     assert_eq!(home.run(&["town"]).code, 0);
     assert_eq!(home.call(&["trigger", "greet", "--name", "r"]).code, 0);

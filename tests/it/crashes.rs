@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    home::{Home, PATIENCE, Running, assert_conserved, people, people_manifests},
+    home::{Home, PATIENCE, Running, assert_conserved, lawful, people, people_manifests},
     world::{Postgres, SmtpSink, until_true},
 };
 
@@ -65,7 +65,7 @@ impl Scene {
                 "    email: {channel: out, template: hello}",
                 &format!("    email: {{channel: out, template: hello{on_doubt}}}"),
             );
-        home.write("town/town.yaml", &manifest);
+        home.write("town/town.yaml", &lawful(&manifest));
         home.write("town/data/people.csv", &people(PEOPLE));
         let mut scene =
             Self { home, url, postgres, sink, engine: None, workers: vec![None, None], deaths: 0, breaks: 0 };

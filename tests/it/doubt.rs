@@ -1,7 +1,7 @@
 //! Messages whose fate nobody knows: held for a person who says what became of them, or sent again where that is declared.
 
 use crate::{
-    home::{Home, assert_conserved, people, people_manifests},
+    home::{Home, assert_conserved, lawful, people, people_manifests},
     world::scripted_smtp::{Command, Hangup, Script, Server},
 };
 
@@ -11,7 +11,7 @@ fn home(port: u16, more: &str) -> Home {
     let manifest = people_manifests("  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}", "true")
         .replace("spec: {outbox: {}}", &smtp)
         .replace("template: hello}", &format!("template: hello{more}}}"));
-    home.write("town/town.yaml", &manifest);
+    home.write("town/town.yaml", &lawful(&manifest));
     home.write("town/data/people.csv", &people(3));
     home
 }

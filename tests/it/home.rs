@@ -215,6 +215,16 @@ spec:
     )
 }
 
+/// The same with what Marketing mail must say to be sent: how to withdraw, and who sends it. Its channel is mail.
+pub fn lawful(manifests: &str) -> String {
+    let (channel, words) = ("spec: {email: {from:", "Dear {{ person.name | default('friend') }}");
+    assert!(manifests.contains(channel) && manifests.contains(words), "{manifests}");
+    let sender = "email: {sender: {name: Town, address: 'Via Roma 1, Milano'}, from:";
+    let url = if manifests.contains("publicUrl:") { "" } else { "publicUrl: 'https://mail.example.com', " };
+    let text = manifests.replace(channel, &format!("spec: {{{url}{sender}"));
+    text.replace(words, &format!("{words} {{{{ sender.address }}}} {{{{ unsubscribe_url }}}}"))
+}
+
 /// `n` people who all want news.
 pub fn people(n: usize) -> String {
     let mut text = "id,email,name,news,news_at,updated_at\n".to_owned();

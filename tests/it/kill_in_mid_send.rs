@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    home::{Home, PATIENCE, assert_conserved, people, people_manifests},
+    home::{Home, PATIENCE, assert_conserved, lawful, people, people_manifests},
     world::{SmtpSink, until_true},
 };
 
@@ -50,7 +50,7 @@ async fn a_relay_gets_each_message_at_most_once_and_doubt_is_bounded() {
         sink.port()
     );
     let schedule = "  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}";
-    home.write("town/town.yaml", &people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp));
+    home.write("town/town.yaml", &lawful(&people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp)));
     home.write("town/data/people.csv", &people(PEOPLE));
     for part in [50, PEOPLE / 2] {
         let mut running = home.spawn(&["run", "town", "--deliver", "live"], "log");

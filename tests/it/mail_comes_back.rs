@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     either::Place,
-    home::{PATIENCE, Running, people, people_manifests},
+    home::{PATIENCE, Running, lawful, people, people_manifests},
     world::{
         SmtpSink, free_port,
         scripted_smtp::{Act, Script, Server},
@@ -322,7 +322,7 @@ fn over_smtp(place: &Place, port: u16) {
     let manifests = people_manifests("", "true")
         .replace("spec: {outbox: {}}", &channel)
         .replace("template: hello}", "template: hello, once: {ever: false}}");
-    place.home.write("town/town.yaml", &manifests);
+    place.home.write("town/town.yaml", &lawful(&manifests));
     place.home.write("town/data/people.csv", &people(2));
 }
 

@@ -2,6 +2,7 @@
 
 mod activities;
 mod any_provider;
+mod attachments;
 mod audiences;
 mod audiences_elsewhere;
 mod bad_input;
@@ -38,6 +39,7 @@ mod hostile_names;
 mod kept_keys;
 mod kill_in_mid_send;
 mod mail_comes_back;
+mod marketing_mail;
 mod message_history;
 mod metrics;
 mod nothing_twice;
@@ -47,6 +49,7 @@ mod plan_against_cluster;
 mod plan_equals_run;
 mod plan_of_a_change;
 mod plan_tells_nobody;
+mod previews_name_nobody;
 mod price_in_plans;
 mod push_on_the_wire;
 mod pushes;

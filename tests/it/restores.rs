@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use crate::{
-    home::{Home, PATIENCE, Running, assert_conserved, people, people_manifests},
+    home::{Home, PATIENCE, Running, assert_conserved, lawful, people, people_manifests},
     world::{Postgres, SmtpSink, until_true},
 };
 
@@ -31,7 +31,7 @@ impl Scene {
         );
         let manifest = people_manifests("  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}", "true")
             .replace("spec: {outbox: {}}", &channel);
-        home.write("town/town.yaml", &manifest);
+        home.write("town/town.yaml", &lawful(&manifest));
         home.write("town/data/people.csv", &people(PEOPLE));
         Self { home, sink, postgres, url }
     }

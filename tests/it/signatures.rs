@@ -51,6 +51,7 @@ fn manifests(port: u16, key: &str) -> String {
     let text = "text: \"Dear  {{ person.name }},\\n\\nça va ?   \\n.\\n\\n\\n\"";
     people_manifests("  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}", "true")
         .replace("spec: {outbox: {}}", &smtp)
+        .replace("topic: news", "topic: service")
         .replace("text: \"Dear {{ person.name | default('friend') }}\"", text)
         + &secret
 }
@@ -81,7 +82,7 @@ async fn others_verify_what_is_signed() {
 #[test]
 fn without_its_key_nothing_leaves_and_nobody_is_tried() {
     let home = Home::new();
-    home.write("town/town.yaml", &manifests(1, "not a key").replace("kind: Secret", "kind: ConfigMap"));
+    home.write("town/town.yaml", &manifests(1, "not a key").replace("kind: Secret", "kind: Service"));
     home.write("town/data/people.csv", &people(2));
     // To a folder it goes all the same, unsigned.
     assert_eq!(home.run(&["town"]).code, 0);

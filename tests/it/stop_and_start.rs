@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use crate::{
     either::Place,
-    home::{Home, PATIENCE, people, people_manifests},
+    home::{Home, PATIENCE, lawful, people, people_manifests},
     world::{
         SmtpSink,
         scripted_smtp::{Script, Server},
@@ -88,8 +88,7 @@ async fn only_live_delivery_reaches_the_relay() {
     );
     home.write(
         "town/town.yaml",
-        &people_manifests("", "true")
-            .replace("spec: {outbox: {}}", &smtp)
+        &lawful(&people_manifests("", "true").replace("spec: {outbox: {}}", &smtp))
             .replace("template: hello}", "template: hello, once: {ever: false}}"),
     );
     let run = |name: &str, deliver: &[&str]| {
@@ -197,7 +196,7 @@ async fn a_stop_ends_what_stands_in_the_queue_and_a_start_sends_it_once() {
         slow.port
     );
     let schedule = "  schedule: {immediate: {notAfter: 2099-01-01T00:00:00Z}}";
-    home.write("town/town.yaml", &people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp));
+    home.write("town/town.yaml", &lawful(&people_manifests(schedule, "true").replace("spec: {outbox: {}}", &smtp)));
     home.write("town/data/people.csv", &people(PEOPLE));
     let _running = home.spawn(&["run", "town", "--deliver", "live"], "log");
     until_true("the first messages", PATIENCE, || slow.messages() > 3).await.unwrap();

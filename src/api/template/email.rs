@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Kept;
+use super::{Attachment, Kept};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +46,11 @@ pub struct EmailTemplate {
     pub mjml: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mjml_from: Option<Kept>,
+    /// Files and images that travel with every message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub attachments: Vec<Attachment>,
 }
 
 /// The parts that differ in this locale.
@@ -80,4 +85,9 @@ pub struct EmailVariant {
     pub mjml: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mjml_from: Option<Kept>,
+    /// Each takes the place of the one with its name, or comes to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub attachments: Vec<Attachment>,
 }

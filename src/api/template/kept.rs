@@ -15,11 +15,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::attachment::Pinned;
+
 /// The parts whose words may be kept elsewhere, under their name with [`FROM`] behind it.
 const WORDS: [&str; 4] = ["text", "html", "mjml", "value"];
 pub const FROM: &str = "From";
 /// What the home adds where there is nothing to be read.
 const LOST: &str = "lost";
+const PINNED: &str = "pinned";
+/// Their items are kept elsewhere themselves.
+const ATTACHMENTS: &str = "attachments";
 /// They hold anything, and nothing of them is read elsewhere.
 const PERSONAS: &str = "personas";
 
@@ -92,6 +97,25 @@ pub fn fill(spec: &mut Value, read: &mut dyn FnMut(&str, &Kept) -> Result<String
     });
 }
 
+/// Says of each attachment of a template's spec what stands where it is kept; `read` is asked by its path, such as
+/// `spec.email.attachments[0]`.
+pub fn pin(spec: &mut Value, read: &mut dyn FnMut(&str, &Kept) -> Result<Pinned, Lost>) {
+    visit(spec, "spec", &mut |at, fields| {
+        let Some(kept) = is_attachment(at).then(|| Kept::deserialize(&*fields).ok()).flatten() else { return };
+        let (name, said) = match read(at, &kept) {
+            Ok(pinned) => (PINNED, serde_json::to_value(pinned)),
+            Err(lost) => (LOST, serde_json::to_value(lost)),
+        };
+        fields.shift_remove(PINNED);
+        fields.shift_remove(LOST);
+        fields.extend(said.ok().map(|said| (name.to_owned(), said)));
+    });
+}
+
+fn is_attachment(at: &str) -> bool {
+    at.rsplit('.').next().is_some_and(|last| last.strip_prefix(ATTACHMENTS).is_some_and(|rest| rest.starts_with('[')))
+}
+
 /// All that a template's spec keeps elsewhere, by the path of the field that names it.
 pub fn references(spec: &Value) -> Vec<(String, Kept)> {
     let mut found = vec![];
@@ -99,25 +123,35 @@ pub fn references(spec: &Value) -> Vec<(String, Kept)> {
     visit(&mut spec.clone(), "spec", &mut |at, fields| {
         let named = WORDS.iter().map(|part| format!("{part}{FROM}"));
         found.extend(named.filter_map(|from| Some((format!("{at}.{from}"), fields.get(&from).and_then(kept)?))));
+        if is_attachment(at) {
+            found.extend(Kept::deserialize(&*fields).ok().map(|kept| (at.to_owned(), kept)));
+        }
     });
     found
 }
 
 /// A template's spec as its author wrote it: without what the home has put there.
 pub fn declared(spec: &mut Value) {
-    visit(spec, "spec", &mut |_, fields| {
+    forget_lost(spec);
+    visit(spec, "spec", &mut |at, fields| {
+        if is_attachment(at) {
+            fields.shift_remove(PINNED);
+        }
         for part in WORDS {
             let from = format!("{part}{FROM}");
-            let Some(Value::Object(kept)) = fields.get_mut(&from) else { continue };
-            kept.shift_remove(LOST);
-            fields.shift_remove(part);
+            if fields.get(&from).is_some_and(Value::is_object) {
+                fields.shift_remove(part);
+            }
         }
     });
 }
 
 /// Without why something could not be read: what differs between two specs is what their authors wrote.
 pub fn forget_lost(spec: &mut Value) {
-    visit(spec, "spec", &mut |_, fields| {
+    visit(spec, "spec", &mut |at, fields| {
+        if is_attachment(at) {
+            fields.shift_remove(LOST);
+        }
         for part in WORDS {
             if let Some(Value::Object(kept)) = fields.get_mut(&format!("{part}{FROM}")) {
                 kept.shift_remove(LOST);
@@ -160,7 +194,10 @@ mod tests {
     #[test]
     fn words_come_to_where_they_would_stand_and_go_again() {
         let written = json!({
-            "email": {"subject": "s", "textFrom": {"file": "a.txt"}, "html": "own"},
+            "email": {
+                "subject": "s", "textFrom": {"file": "a.txt"}, "html": "own",
+                "attachments": [{"name": "a", "file": "a.pdf"}],
+            },
             "http": {"values": [{"name": "v", "valueFrom": {"file": "gone"}}]},
             "locales": {"it": {"fragments": [{"name": "f", "mjmlFrom": {"configMap": {"name": "m", "key": "k"}}}]}},
             "personas": [{"name": "p", "values": {"a": {"textFrom": {"file": "b"}}}}],
@@ -173,7 +210,8 @@ mod tests {
         });
         let paths = ["spec.email.textFrom", "spec.http.values[0].valueFrom", "spec.locales.it.fragments[0].mjmlFrom"];
         assert_eq!(asked, paths);
-        assert_eq!(references(&written).into_iter().map(|(path, _)| path).collect::<Vec<_>>(), paths);
+        let all = [paths[0], "spec.email.attachments[0]", paths[1], paths[2]];
+        assert_eq!(references(&written).into_iter().map(|(path, _)| path).collect::<Vec<_>>(), all);
         assert_eq!(
             (&spec["email"]["text"], &spec["locales"]["it"]["fragments"][0]["mjml"]),
             (&json!("words"), &json!("words"))
@@ -182,6 +220,12 @@ mod tests {
         assert!(spec["http"]["values"][0].get("value").is_none());
         // Read anew, what is found again is no longer lost.
         fill(&mut spec, &mut |_, _| Ok("words".to_owned()));
+        let is_one = |at: &str| at == "spec.email.attachments[0]";
+        pin(&mut spec, &mut |at, kept| match kept.file.as_deref().filter(|_| is_one(at)) {
+            Some(_) => Ok(Pinned { sha256: "00".to_owned(), size_bytes: 1 }),
+            None => Err(Lost::new("it is gone")),
+        });
+        assert_eq!(spec["email"]["attachments"][0]["pinned"], json!({"sha256": "00", "sizeBytes": 1}));
         assert_eq!(spec["http"]["values"][0], json!({"name": "v", "valueFrom": {"file": "gone"}, "value": "words"}));
         declared(&mut spec);
         assert_eq!(spec, written);

@@ -171,6 +171,9 @@ fn text(samples: &[Sample]) -> String {
             (None, None) => {}
         }
         out.push('\n');
+        if !sample.attachments.is_empty() {
+            let _ = writeln!(out, "\nAttached: {}", sample.attachments.join(", "));
+        }
     }
     out
 }

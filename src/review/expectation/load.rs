@@ -309,9 +309,10 @@ fn audience(name: &str, manifest: &Manifest, tree: &Tree) -> Result<Of, Vec<Diag
     let campaign = serde_json::json!({"dataset": spec.dataset, "topic": "", "steps": steps});
     let unread = |e: serde_json::Error| vec![manifest.diagnose(INVALID, "spec.audience", None, e.to_string(), None)];
     let campaign: CampaignSpec = serde_json::from_value(campaign).map_err(unread)?;
-    let (channels, templates, saved, policies) = Default::default();
+    let (channels, templates, saved, policies, enclosures) = Default::default();
     let (namespace, name) = (namespace.clone(), name.to_owned());
-    let bundle = Bundle { namespace, name, campaign, dataset, audiences, saved, channels, templates, policies };
+    let bundle =
+        Bundle { namespace, name, campaign, dataset, audiences, saved, channels, templates, policies, enclosures };
     let bundle = super::stage::harmless(bundle);
     let plan = bundle.compile_audience(&bundle.name, BTreeMap::new(), DIALECT);
     let plan = plan.map_err(|found| say(&found, manifest, tree))?;

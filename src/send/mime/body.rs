@@ -11,7 +11,7 @@ pub(super) const LINE_BYTES_MAX: usize = 998;
 /// RFC 2045, section 6.7 (5) and 6.8, without CRLF.
 const CODED_LINE_BYTES_MAX: usize = 76;
 /// Base64 of so many bytes fills a line.
-const BASE64_LINE_BYTES: usize = 57;
+pub const BASE64_LINE_BYTES: usize = 57;
 
 /// How a part is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     Compiled, Line, PREHEADER, PREHEADER_CLOSE, PREHEADER_OPEN, PREHEADER_REST, PREHEADER_RESTS, TEXT, Template,
-    TemplateProblem, Variant,
+    TemplateProblem, Variant, attached,
     compose::{self, Composed},
-    environment, mjml, plain, reads, sections,
+    environment, mjml, plain, reads,
+    sections::{self, HTML},
     shelf::{self, Form, Passage, Shelf, Slot, chain, normal},
     tags,
     veil::{Mark, Veiled},
@@ -41,7 +42,8 @@ struct Draft {
 impl<'s> Compiler<'s> {
     pub fn of(shelf: Shelf<'s>, medium: Medium) -> Self {
         let (order, variants, texts, reads) = (vec![], BTreeMap::new(), vec![], vec![]);
-        let template = Template { medium, environment: environment(), order, variants, texts, reads };
+        let attached = BTreeMap::new();
+        let template = Template { medium, environment: environment(), order, variants, texts, reads, attached };
         Self { shelf, medium, slots: BTreeMap::new(), known: Known::new(), template, problems: vec![] }
     }
 
@@ -59,8 +61,22 @@ impl<'s> Compiler<'s> {
             for part in &parts {
                 self.part(part, &locale, &mut variant);
             }
+            self.attach(&locale, variant.contains_key(HTML));
             self.template.variants.insert(locale, variant);
         }
+    }
+
+    fn attach(&mut self, locale: &str, has_html: bool) {
+        if self.medium != Medium::Email || self.slots.is_empty() {
+            return;
+        }
+        let attached = attached::of(&self.shelf, locale);
+        // What is wrong with its HTML is said there.
+        if self.problems.is_empty() {
+            self.problems = attached::check(self.shelf.name, &attached, has_html);
+        }
+        let attached = attached.into_iter().map(|(_, attachment)| attachment.clone()).collect();
+        self.template.attached.insert(locale.to_owned(), attached);
     }
 
     /// The names of all parts, in the order in which they are declared; what is wrong with where they stand is said here.
@@ -94,6 +110,9 @@ impl<'s> Compiler<'s> {
     fn locales(&self) -> BTreeSet<String> {
         let own = self.slots.keys().map(|(locale, _)| locale.clone());
         let mut found: BTreeSet<String> = own.chain([String::new()]).collect();
+        if self.medium == Medium::Email {
+            found.extend(attached::locales(&self.shelf));
+        }
         let mut seen = BTreeSet::from([self.shelf.name]);
         let mut next = vec![self.shelf.name];
         while let Some(name) = next.pop() {
@@ -131,6 +150,9 @@ impl<'s> Compiler<'s> {
             return;
         }
         let Some(names) = self.read(&composed) else { return };
+        for problem in attached::check_html(&composed, &attached::of(&self.shelf, locale)) {
+            self.add_problem(problem);
+        }
         let made = match composed.form() {
             Form::Mjml => mjml::html_of(&composed),
             _ => {

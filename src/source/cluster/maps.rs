@@ -24,6 +24,7 @@ use super::{Cluster, bounded, failure};
 use crate::{
     api::template::kept::{self, Lost},
     reconcile::World,
+    send::enclosure::{Enclosures, enclosed},
     source::{Failure, Kind, catalog::Object, manifest},
 };
 
@@ -65,6 +66,24 @@ impl Cluster {
             let text = manifest::kept::entry(&at.name, &at.key, |part| map[part].as_object())?;
             manifest::kept::words(&at.key, text)
         });
+        let mut enclosures = Enclosures::new();
+        kept::pin(&mut object.spec, &mut |_, kept| {
+            let Some(at) = &kept.config_map else { return Err(manifest::kept::no_folder()) };
+            let map = maps.get(&at.name).ok_or_else(|| manifest::kept::no_map(&at.name, &namespace))?;
+            let map = map.as_ref().map_err(Clone::clone)?;
+            let bytes = manifest::kept::bytes(&at.name, &at.key, |part| map[part].as_object())?;
+            let (pinned, body) = enclosed(&bytes);
+            enclosures.insert(pinned.sha256.clone(), body);
+            Ok(pinned)
+        });
+        // Before anybody reads the template, the store has what it attaches.
+        for (sha256, body) in &enclosures {
+            if let Err(error) = world.store.put_attachment(sha256, body, world.clock.now()).await {
+                self.has_unread.store(true, Ordering::Relaxed);
+                let lost = Lost::new(format!("what is attached could not be kept: {error}"));
+                return kept::pin(&mut object.spec, &mut |_, _| Err(lost.clone()));
+            }
+        }
     }
 
     /// A ConfigMap as JSON.

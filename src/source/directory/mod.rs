@@ -28,7 +28,7 @@ use crate::{
     api::{CampaignRunSpec, condition::Reason},
     clock::Clock,
     reconcile::World,
-    send::{dispatch::Secrets, providers::Secret},
+    send::{dispatch::Secrets, enclosure::Enclosures, providers::Secret},
     store::{self, Store, object::Stored},
 };
 
@@ -46,6 +46,8 @@ pub struct Folder {
     secrets: Mutex<BTreeMap<(String, String), Secret>>,
     missing: Mutex<HashMap<Key, Instant>>,
     diagnostics: Mutex<Vec<Diagnostic>>,
+    /// The hashes of what is attached, and is in the store.
+    attached: Mutex<BTreeSet<String>>,
     marks: Marks,
     world: OnceLock<Weak<World>>,
     /// One change at a time: each reads an object, changes a part of it and writes it whole.
@@ -61,6 +63,7 @@ impl Folder {
             secrets: Mutex::default(),
             missing: Mutex::default(),
             diagnostics: Mutex::default(),
+            attached: Mutex::default(),
             marks,
             world: OnceLock::new(),
             turn: tokio::sync::Mutex::default(),
@@ -125,6 +128,7 @@ impl Folder {
         let mut declared = Declared::of(&loaded);
         let refused = admission::check(&mut loaded, &mut declared, Some(&world.catalog)).refused;
         self.take_secrets(&loaded.manifests);
+        self.keep_attachments(&loaded.enclosures).await?;
         let _turn = self.turn.lock().await;
         for (index, manifest) in loaded.manifests.iter().enumerate() {
             let Some(key) = manifest.key() else { continue };
@@ -262,6 +266,18 @@ impl Folder {
             for run in world.catalog.runs_of(&key.namespace, &key.name) {
                 Box::pin(self.delete(world, &run.key)).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// What is attached is in the store before anything that names it is declared.
+    async fn keep_attachments(&self, enclosures: &Enclosures) -> store::Result<()> {
+        let is_known = |sha256: &str| self.attached.lock().is_ok_and(|known| known.contains(sha256));
+        for (sha256, body) in enclosures.iter().filter(|(sha256, _)| !is_known(sha256)) {
+            self.store.put_attachment(sha256, body, self.clock.now()).await?;
+        }
+        if let Ok(mut known) = self.attached.lock() {
+            *known = enclosures.keys().cloned().collect();
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use super::{File, Loaded, Manifest};
 use crate::{
     api::template::kept::{self, ConfigMapKey, Kept, Lost},
     rule::nearest,
+    send::enclosure::{ATTACHED_BYTES_MAX, ATTACHMENT_BYTES_MAX, enclosed},
     source::Kind,
 };
 
@@ -195,6 +196,31 @@ impl Loaded {
                 Ok(text)
             });
             manifest.elsewhere = elsewhere.into_iter().collect();
+            let (path, namespace) = (&manifest.file.path, &manifest.namespace);
+            kept::pin(&mut manifest.object["spec"], &mut |_, kept| {
+                let max = ATTACHMENT_BYTES_MAX as u64;
+                let (name, bytes) = match kept {
+                    Kept { config_map: Some(ConfigMapKey { name, key }), .. } => {
+                        let map = maps.get(&(namespace.clone(), name.clone()));
+                        let entries = &map.ok_or_else(|| no_map(name, namespace))?.object;
+                        (key, bytes(name, key, |part| entries[part].as_object())?)
+                    }
+                    Kept { file, .. } => {
+                        let Some(name) = file else { return Err(no_folder()) };
+                        (name, beside.read(path, name, max)?)
+                    }
+                };
+                let (pinned, body) = enclosed(&bytes);
+                let all = self.enclosures.values().map(|body| body.len()).sum::<usize>();
+                if !self.enclosures.contains_key(&pinned.sha256) && all + body.len() > ATTACHED_BYTES_MAX {
+                    let message = format!(
+                        "with `{name}` all that is attached here makes more than {ATTACHED_BYTES_MAX} bytes of mail"
+                    );
+                    return Err(Lost::new(message));
+                }
+                self.enclosures.insert(pinned.sha256.clone(), body);
+                Ok(pinned)
+            });
         }
     }
 }
@@ -229,6 +255,24 @@ pub fn entry<'m>(
         Some(near) => lost.hint(format!("did you mean `{near}`?")),
         None => lost,
     })
+}
+
+/// What stands under a key of a ConfigMap, whose `binaryData` and `data` are given as JSON.
+///
+/// # Errors
+/// Why there is nothing.
+pub fn bytes<'m>(
+    name: &str,
+    key: &str,
+    part: impl Fn(&str) -> Option<&'m serde_json::Map<String, serde_json::Value>>,
+) -> Result<Vec<u8>, Lost> {
+    match part("binaryData").and_then(|data| data.get(key)) {
+        Some(coded) => {
+            let bytes = serde_json::from_value::<k8s_openapi::ByteString>(coded.clone());
+            bytes.map(|bytes| bytes.0).map_err(|_| Lost::new(format!("`{key}` of ConfigMap `{name}` is not base64")))
+        }
+        None => entry(name, key, part).map(|text| text.as_bytes().to_vec()),
+    }
 }
 
 /// Words as a manifest would hold them: with one kind of line end, and not more than it may have.

@@ -19,6 +19,7 @@ use self::kept::{Beside, Elsewhere, Roots};
 use crate::{
     api::{GROUP, VERSION, crd},
     rule::nearest,
+    send::enclosure::Enclosures,
 };
 
 const UNREADABLE: &str = "unreadable-file";
@@ -174,6 +175,8 @@ pub struct Loaded {
     known: HashMap<(String, String, String), (Arc<File>, usize)>,
     /// That of objects which name none; `default` unless said.
     namespace: Option<String>,
+    /// What templates attach.
+    pub enclosures: Enclosures,
     /// What lies beside the files; nothing, unless said.
     beside: Option<Arc<dyn Beside>>,
 }

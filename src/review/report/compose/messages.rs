@@ -121,5 +121,10 @@ fn sample(
 /// All that a reader sees of a message.
 fn words(sample: &Sample) -> String {
     let body = sample.text.as_deref().or(sample.html.as_deref()).unwrap_or_default();
-    if sample.subject.is_empty() { body.to_owned() } else { format!("Subject: {}\n{body}", sample.subject) }
+    let mut words = if sample.subject.is_empty() { String::new() } else { format!("Subject: {}\n", sample.subject) };
+    words += body;
+    if !sample.attachments.is_empty() {
+        words = format!("{}\nAttached: {}\n", words.trim_end(), sample.attachments.join(", "));
+    }
+    words
 }

@@ -22,6 +22,7 @@ mod edits_while_watching;
 mod either;
 mod empty_cluster;
 mod every_channel_example;
+mod every_channel_sends;
 mod every_example;
 mod every_medium;
 mod expectations;

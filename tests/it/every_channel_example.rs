@@ -18,6 +18,15 @@ fn the_example_runs_into_the_outbox() {
     let texts = home.outbox().into_iter().filter(|path| path.extension().is_some_and(|e| e == "txt"));
     let texts: Vec<String> = texts.map(|path| std::fs::read_to_string(path).unwrap()).collect();
     assert!(texts.iter().any(|text| text.starts_with("To: +393331234567\n\nCiao Ada")), "{texts:?}");
+    // Two of them to Ada, who has two devices.
+    let run = home.get("campaignrun", "evening-by-push-immediate");
+    assert_conserved(&run);
+    let step = &run["status"]["channels"][0];
+    assert_eq!(
+        (&step["sent"], &step["reasons"]),
+        (&4.into(), &serde_json::json!({"NoAddress": 2, "NoConsent": 1})),
+        "{run}"
+    );
     let run = home.get("campaignrun", "evening-by-letter-immediate");
     assert_conserved(&run);
     let step = &run["status"]["channels"][0];

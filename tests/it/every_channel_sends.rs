@@ -1,12 +1,14 @@
 //! The manifests of `examples/every-channel` send to real counterparts, once those stand in the place of the placeholders.
-//! What `http` and `directMail` send is held by `any_provider` and `direct_mail`.
+//! What `http` sends is held by `any_provider`.
 
 use std::{fs, path::Path};
 
 use crate::{
     home::{Home, Ran, assert_conserved, copy, repository},
+    push_on_the_wire::rsa_pair,
     world::{
-        SmtpSink,
+        S3, SmtpSink,
+        push_services::Google,
         smpp::{Centre, PASSWORD, SYSTEM_ID},
         twilio::{ACCOUNT, TOKEN, Twilio},
     },
@@ -81,4 +83,38 @@ async fn texts_reach_twilio() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!((sent(&home, "evening-by-text-immediate"), fake.taken().len()), (3, 3));
     assert!(fake.taken().iter().any(|message| message["Body"].starts_with("Ciao Ada")), "{:?}", fake.taken());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_reach_firebase() {
+    let (private, public) = rsa_pair();
+    let fake = Google::start(public).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/", fake.server.port);
+    let secret = "secretRef: {name: firebase}";
+    let home = home("push.yaml", &[(secret, format!("{secret}\n      endpoint: {url}"))]);
+    let ran = live(&home, &[("FIREBASE_KEY", &fake.account(&private))], &["--allow-url", &url]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // Two of them to Ada, who has two devices.
+    let taken = fake.messages.lock().unwrap();
+    assert_eq!((sent(&home, "evening-by-push-immediate"), taken.len()), (4, 4));
+    let of_ada =
+        taken.iter().filter(|message| message["notification"]["body"].as_str().unwrap().starts_with("Ada, si apre"));
+    assert_eq!(of_ada.count(), 2, "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_reach_a_bucket() {
+    let s3 = S3::start().await.unwrap();
+    s3.put("example-printer", b"").unwrap();
+    let bucket = "url: s3://example-printer/club";
+    let home = home("direct-mail.yaml", &[(bucket, format!("{bucket}\n      endpoint: {}", s3.endpoint()))]);
+    let secrets = [("PRINTER_ACCESS_KEY_ID", "a"), ("PRINTER_SECRET_ACCESS_KEY", "b")];
+    let ran = live(&home, &secrets, &["--allow-url", &s3.endpoint()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(sent(&home, "evening-by-letter-immediate"), 4);
+    let manifest = s3.get("example-printer/club/evening-by-letter-immediate.manifest.json").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!((&manifest["rows"], &manifest["seeds"]), (&5.into(), &1.into()), "{manifest:#}");
+    let file = manifest["files"][0]["name"].as_str().unwrap();
+    assert!(s3.get(&format!("example-printer/club/{file}")).unwrap().starts_with(&[0x1f, 0x8b]), "it is gzip");
 }
